@@ -1,0 +1,95 @@
+"""The command line: `python app.py generate | batch | models | doctor`. A thin face on the engine.
+
+Exit codes: 0 fine, 1 not healthy or some videos of a batch failed, 2 something to be mended by the person (one
+sentence on standard error), 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from .. import __version__
+from ..errors import Cancelled, ChaiError
+from .batch import HELP as BATCH_HELP
+from .batch import batch
+from .generate import HELP as GENERATE_HELP
+from .generate import generate
+from .inspect import doctor, models
+
+
+class _Commands(TyperGroup):
+    """Turns what a person can mend into one sentence and an exit code; a bug of ours keeps its traceback."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False  # to make a bool of its None, typer would load pydantic: 0.15 s for any --help
+        return option
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ChaiError as error:
+            Console(stderr=True, highlight=False).print(
+                Text("error ", "red").append(str(error), "default"), soft_wrap=True
+            )
+            raise typer.Exit(2) from error
+        except (KeyboardInterrupt, Cancelled) as error:
+            Console(stderr=True).print("Stopped; nothing half-written is left.")
+            raise typer.Exit(130) from error
+
+
+app = typer.Typer(
+    name="app.py",
+    cls=_Commands,
+    help="Make videos from prompts with Open-Sora 1.2.",
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(help=GENERATE_HELP)(generate)
+app.command(help=BATCH_HELP)(batch)
+app.command()(models)
+app.command()(doctor)
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
+    _quieten_libraries()
+
+
+def main() -> None:
+    """Run the command that the process was called with, and leave with its exit code."""
+    app()
+
+
+def _quieten_libraries() -> None:
+    """Libraries talk on import and while loading; here the person is told what matters by us. What they say matters
+    to programs that import the engine, so only the command line does this."""
+    import logging
+    import os
+    import warnings
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.simplefilter("ignore")
+    for name in ("xformers", "torch", "torchao", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,175 @@
+"""`generate`: one or several prompts, each as one or several videos, or a video once more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import BadRequest
+from ..request import GenerationRequest, Report
+from ..settings import Settings
+from ..video import check_writable, read_metadata
+from . import options
+from .names import free_name, output_folder, slug, suffix_for
+from .show import check_json_file, console_for, write_json
+
+HELP = """Make videos from prompts.
+
+Without -o, videos go to the folder videos (or CHAI_OUTPUT), named by prompt and seed; no file there is replaced.
+
+[bold]Examples[/bold]
+
+  python app.py generate "a red balloon rising in the desert" -o out.mp4
+
+  python app.py generate "a blue fish in a reef" "a star on the moon" -s 7 -n 3
+
+  python app.py generate --like out.mp4                   [dim]the same video again[/dim]
+
+  python app.py generate --like out.mp4 -s 8 -f gif       [dim]with another seed[/dim]
+
+  python app.py generate "waves" -m opensora-1.2 --resolution 480p --duration 4s
+"""
+
+
+def generate(
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="What the videos show.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="A file (.mp4, .webm, .gif, .png), replaced if it is there; or a folder, where names are made.",
+        ),
+    ] = None,
+    seed: options.Seed = None,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, max=1000, help="Videos per prompt, with seeds that follow on.")
+    ] = 1,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    format_name: options.Format = None,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="FILE", help="Take all settings from a video made here earlier.")
+    ] = None,
+    json_file: options.JsonFile = None,
+    size: options.Size = None,
+    resolution: options.Resolution = None,
+    aspect: options.Aspect = None,
+    duration: options.Duration = None,
+    frames: options.Frames = None,
+    fps: options.Fps = None,
+    loops: options.Loops = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="FILE", rich_help_panel="Guiding the video", help="A picture to start from."),
+    ] = None,
+    extend: Annotated[
+        str | None,
+        typer.Option("--extend", metavar="FILE", rich_help_panel="Guiding the video", help="A video to go on with."),
+    ] = None,
+    negative: options.Negative = None,
+    aesthetic: options.Aesthetic = None,
+    motion_score: options.MotionScore = None,
+    camera: options.Camera = None,
+    model: options.ModelName = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    offload: options.Offload = None,
+) -> None:
+    from ..engine import Engine
+    from .work import Job, carry_out
+
+    settings = Settings.from_environment()
+    console = console_for(json_file)
+    check_json_file(json_file)
+    fields = options.request_fields(
+        size=size,
+        resolution=resolution,
+        aspect=aspect,
+        duration=duration,
+        num_frames=frames,
+        fps=fps,
+        num_loops=loops,
+        seed=seed,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        image=image,
+        extend=extend,
+        negative_prompt=negative,
+        aesthetic_score=aesthetic,
+        motion_score=motion_score,
+        camera_motion=camera,
+        model=model,
+        dtype=dtype,
+        device=device,
+        offload=offload,
+    )
+    pattern = _read_pattern(like)
+    if pattern is not None:
+        fields = {**pattern[0].to_json(), **fields}
+    if not prompts and pattern is None:
+        raise BadRequest('No prompt: say what the video should show, as in generate "a red balloon in the desert".')
+    engine = Engine(settings=settings)
+    plans = [
+        engine.plan(request) for prompt in prompts or [fields["prompt"]] for request in _seeded(fields, prompt, count)
+    ]
+
+    jobs, taken = [], set[Path]()
+    folder = output_folder(output, settings.output_folder)
+    if folder is None and len(plans) > 1:
+        raise BadRequest(f"{len(plans)} videos cannot all be {output}: name a folder that is there, as in -o folder/.")
+    for plan in plans:
+        num_frames = plan.request.num_frames or 1
+        if folder is None:
+            path = Path(str(output)).expanduser()
+        else:
+            name = f"{slug(plan.request.prompt)}-{plan.request.seed}{suffix_for(format_name, num_frames)}"
+            path = free_name(folder / name, num_frames, taken)
+        taken.add(path)
+        check_writable(path, num_frames)
+        jobs.append(Job(plan, path))
+
+    def remark(request: GenerationRequest, report: Report) -> str | None:
+        return None if pattern is None or request != pattern[0] else _compared(pattern[1], report, str(like))
+
+    results = carry_out(engine, jobs, console, remark=remark)
+    write_json(json_file, {"videos": results})
+
+
+def _seeded(fields: dict[str, Any], prompt: str, count: int) -> Iterator[GenerationRequest]:
+    """The request for `prompt` `count` times: seeds follow on from the one that was given, or are drawn."""
+    first = GenerationRequest.from_json({**fields, "prompt": prompt})
+    for i in range(count):
+        seed = None if first.seed is None else first.seed + i
+        yield GenerationRequest.from_json({**first.to_json(), "seed": seed})
+
+
+def _read_pattern(like: str | None) -> tuple[GenerationRequest, Report] | None:
+    """The request and report that the file `like` carries."""
+    if like is None:
+        return None
+    path = Path(like).expanduser()
+    ours = read_metadata(path).get("chai")
+    if not isinstance(ours, dict) or "request" not in ours or "report" not in ours:
+        raise BadRequest(f"{path} carries no settings: --like needs a file that was made here and not changed since.")
+    return GenerationRequest.from_json(ours["request"]), Report.from_json(ours["report"])
+
+
+def _compared(before: Report, now: Report, like: str) -> str:
+    """Whether a repeated video came out the same, and if not, why."""
+    if before.latents_sha256 == now.latents_sha256:
+        return f"This repeats {like} exactly: its latents are equal bit by bit."
+    reasons = [
+        name
+        for name, old, new in (
+            ("other weights", before.model_fingerprint, now.model_fingerprint),
+            ("another device", before.device, now.device),
+            ("other versions of the libraries", before.versions, now.versions),
+        )
+        if old != new
+    ]
+    return f"This is not quite {like}: {' and '.join(reasons) or 'another machine, or another picture to start from'}."

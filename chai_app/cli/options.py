@@ -1,0 +1,150 @@
+"""The options of the command line, each declared once, and how their words become fields of a request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import BadRequest
+
+_SIZE, _MODEL, _GUIDE, _MACHINE = "Size and length", "Model", "Guiding the video", "Machine"
+
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", "-s", help="Whole number that makes the video repeatable. Default: random, and shown."),
+]
+Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps. Default: the model's, 30.")]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", help="How strictly to follow the prompt. Default: the model's.")
+]
+Negative = Annotated[
+    str | None, typer.Option("--negative", rich_help_panel=_GUIDE, help="What the video should not show.")
+]
+Aesthetic = Annotated[
+    float | None,
+    typer.Option("--aesthetic", rich_help_panel=_GUIDE, help="Aesthetic score to ask for, 0 to 10 (6.5 is good)."),
+]
+MotionScore = Annotated[
+    float | None,
+    typer.Option("--motion-score", rich_help_panel=_GUIDE, help="How much should move (5 is usual; more is livelier)."),
+]
+Camera = Annotated[
+    str | None,
+    typer.Option("--camera", rich_help_panel=_GUIDE, help='Camera motion, such as "pan right" or "zoom in".'),
+]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", metavar="WxH", rich_help_panel=_SIZE, help="Width x height in pixels, such as 426x240."),
+]
+Resolution = Annotated[
+    str | None,
+    typer.Option("--resolution", rich_help_panel=_SIZE, help="By name: 144p, 240p, 360p, 480p, 720p, 1080p, ..."),
+]
+Aspect = Annotated[
+    str | None,
+    typer.Option(
+        "--aspect",
+        rich_help_panel=_SIZE,
+        help="With --resolution, height:width as Open-Sora writes it: 9:16 is wide, 16:9 tall, 1:1 square. "
+        "Default: 9:16.",
+    ),
+]
+Duration = Annotated[
+    str | None,
+    typer.Option("--duration", rich_help_panel=_SIZE, help="By name: 2s, 4s, 8s, 16s (51 frames each 2 s)."),
+]
+Frames = Annotated[
+    int | None, typer.Option("--frames", rich_help_panel=_SIZE, help="Number of frames; 1 makes a picture.")
+]
+Fps = Annotated[float | None, typer.Option("--fps", rich_help_panel=_SIZE, help="Frames per second.")]
+Loops = Annotated[
+    int | None,
+    typer.Option(
+        "--loops",
+        rich_help_panel=_SIZE,
+        help="Clips in a row, each going on from the end of the one before. "
+        'A prompt like "|0| a sunny day |1| rain" gives each clip its own.',
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", "-m", rich_help_panel=_MODEL, help="demo, opensora-1.2, or a folder. Default: demo."),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", rich_help_panel=_MACHINE, help="fp32, bf16 or fp16. Default: bf16 on CUDA, else fp32."),
+]
+Device = Annotated[
+    str | None, typer.Option("--device", rich_help_panel=_MACHINE, help="cpu, cuda, cuda:1, mps. Default: the best.")
+]
+Offload = Annotated[
+    str | None,
+    typer.Option(
+        "--offload",
+        rich_help_panel=_MACHINE,
+        help="Keep weights in main memory: model (one part at a time on the GPU) or sequential (least, slowest).",
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", "-f", help="mp4, webm, gif or png, for names that are made. Default: mp4, picture: png."),
+]
+JsonFile = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Also write the results as JSON; - is standard output.")
+]
+
+
+def request_fields(
+    *,
+    size: str | None = None,
+    resolution: str | None = None,
+    aspect: str | None = None,
+    duration: str | int | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Fields of a `GenerationRequest` for what was given; what is None is left out.
+
+    Args:
+        size: "426x240", width first.
+        resolution, aspect, duration: names from Open-Sora's tables.
+        fields: fields of a request that need no translation.
+    Raises: BadRequest for a size that is none, a name that is not in the tables, or two ways to say one thing.
+    """
+    from ..models import DEMO, RELEASED
+
+    values = {name: value for name, value in fields.items() if value is not None}
+    for name in ("image", "extend"):  # whole paths, so that --like finds them again from another folder
+        if isinstance(values.get(name), str):
+            values[name] = str(Path(values[name]).expanduser().absolute())
+    model = values.get("model")
+    if isinstance(model, str) and model not in (DEMO, RELEASED) and Path(model).expanduser().is_dir():
+        values["model"] = str(Path(model).expanduser().absolute())
+    if size is not None and (resolution is not None or aspect is not None):
+        raise BadRequest("Give the size either as --size or as --resolution and --aspect, not both.")
+    if duration is not None and "num_frames" in values:
+        raise BadRequest("Give the length either as --duration or as --frames, not both.")
+    if size is not None:
+        match = re.fullmatch(r"\s*(\d+)\s*[xX\u00d7]\s*(\d+)\s*", str(size))
+        if match is None:
+            raise BadRequest(f"Unknown size {size!r}: write width x height in pixels, such as 426x240.")
+        values |= {"width": int(match[1]), "height": int(match[2])}
+    if aspect is not None and resolution is None:
+        raise BadRequest(f"--aspect {aspect} needs a --resolution, such as 240p.")
+    if resolution is not None:
+        from ..opensora.sizes import video_size
+
+        values["height"], values["width"] = video_size(resolution, aspect or "9:16")
+    if duration is not None:
+        from ..opensora.sizes import num_frames_for
+
+        values["num_frames"] = num_frames_for(duration)
+    return values
+
+
+def fields_from_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`request_fields` for one line of a batch file: a request's fields, or size, resolution, aspect, duration."""
+    return request_fields(**values)

@@ -1,0 +1,81 @@
+"""What `generate` and `batch` share: planned jobs are carried out one by one, shown, and told as JSON."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ..engine import Engine
+from ..errors import ChaiError
+from ..request import GenerationRequest, Plan, Report
+from .show import RunDisplay, print_result
+
+
+@dataclass(frozen=True)
+class Job:
+    """A planned video and the file it will be. `line` is where a batch file asks for it, counted from 1."""
+
+    plan: Plan
+    path: Path
+    line: int | None = None
+
+
+Remark = Callable[[GenerationRequest, Report], str | None]
+"""One more sentence about a finished video, or None."""
+
+
+def carry_out(
+    engine: Engine, jobs: Sequence[Job], console: Console, go_on: bool = False, remark: Remark | None = None
+) -> list[dict[str, Any]]:
+    """Make and write the videos, with a moving line while at work and a block for each when done.
+
+    Args:
+        go_on: tell of a job that fails and go on with the next, instead of raising.
+    Returns: for each job its file, request and report, or its error, as plain values.
+    """
+    results: list[dict[str, Any]] = []
+    display = RunDisplay(console, len(jobs))
+    with display.shown():
+        for i, job in enumerate(jobs):
+            display.video(i, job.plan.request.prompt)
+            try:
+                results.append(_carry_out(engine, job, console, display, remark))
+            except Exception as error:
+                if not go_on:
+                    raise
+                results.append(_told_failure(job, error, console))
+    return results
+
+
+def _carry_out(
+    engine: Engine, job: Job, console: Console, display: RunDisplay, remark: Remark | None
+) -> dict[str, Any]:
+    generation = engine.generate(job.plan.request, progress=display.step, on_stage=display.stage)
+    display.stage("write")
+    written, report = generation.save(job.path)
+    note = remark(generation.request, report) if remark else None
+    if note is not None:
+        report = replace(report, notes=(*report.notes, note))
+    print_result(console, written.path, written.size_bytes, generation.request, report)
+    where = {} if job.line is None else {"line": job.line}
+    return {
+        **where,
+        "file": str(written.path),
+        "size_bytes": written.size_bytes,
+        "request": generation.request.to_json(),
+        "report": report.to_json(),
+    }
+
+
+def _told_failure(job: Job, error: Exception, console: Console) -> dict[str, Any]:
+    if not isinstance(error, ChaiError):  # a bug of ours: its traceback is worth more than a sentence
+        console.print(Text(traceback.format_exc().rstrip(), "dim"), soft_wrap=True)
+    sentence = str(error) if isinstance(error, ChaiError) else f"{type(error).__name__}: {error}"
+    console.print(Text("failed ", "red").append(f"line {job.line}: {sentence}", "default"), soft_wrap=True)
+    return {"line": job.line, "error": sentence, "request": job.plan.request.to_json()}

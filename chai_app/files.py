@@ -1,0 +1,84 @@
+"""Files that are written whole or not at all, and one sentence for each way in which writing fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import CannotWrite
+
+_LEAST_FREE_BYTES = 1_000_000
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Gives a temporary name beside `target`; what the block wrote there takes target's place when the block ends well.
+
+    A file or a folder may be written. An older target is replaced only then; after an exception, Ctrl-C included,
+    nothing new is left. (A killed process can leave its hidden `.part` file, never half a target.)
+    Raises: CannotWrite if the system refuses.
+    """
+    temporary = target.with_name(f".{target.stem[:40]}.{os.getpid()}.{secrets.token_hex(4)}.part{target.suffix}")
+    try:
+        with _in_plain_words(target):
+            yield temporary
+            _flush(temporary)
+            if target.is_dir():
+                shutil.rmtree(target)
+            elif temporary.is_dir():
+                target.unlink(missing_ok=True)
+            temporary.replace(target)
+    finally:
+        _remove(temporary)
+
+
+def check_folder(target: Path) -> None:
+    """Find out before any work begins whether `target` can be written, by writing a byte beside it.
+
+    Raises: CannotWrite if the folder is not there or not writable, or its disk is full.
+    """
+    folder = target.parent
+    if not folder.is_dir():
+        raise CannotWrite(f"The folder {folder} is not there: make it first, or name another place for {target.name}.")
+    probe = target.with_name(f".{os.getpid()}.{secrets.token_hex(4)}.part")
+    with _in_plain_words(target):
+        try:
+            probe.write_bytes(b"0")
+            free_bytes = shutil.disk_usage(folder).free
+        finally:
+            _remove(probe)
+    if free_bytes < _LEAST_FREE_BYTES:
+        raise CannotWrite(f"The disk that holds {folder} is full: free some space, or name another place.")
+
+
+@contextmanager
+def _in_plain_words(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            words = f"The disk is full, so {target} was not written: free some space, or name another place."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            words = f"{target} cannot be written, because {target.parent} is closed to you: name another place."
+        else:
+            words = f"{target} was not written ({error.strerror or error}): name another place."
+        raise CannotWrite(words) from error
+
+
+def _flush(path: Path) -> None:
+    # Down to the disk before the name changes, or a power cut could leave a whole name on half a file.
+    if path.is_file():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

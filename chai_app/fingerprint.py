@@ -1,0 +1,68 @@
+"""A short name for a set of weights, made of their content: equal names, equal weights, wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from .errors import CannotWrite
+from .files import whole_file
+
+_SUFFIXES = (".safetensors", ".bin", ".json", ".model")
+_REMEMBERED_BYTES = 2**26  # smaller files are read again within milliseconds
+_HUB_BLOB = re.compile(r"[0-9a-f]{64}")
+
+
+def fingerprint(folders: Iterable[tuple[str, Path]], memory: Path) -> str:
+    """16 hexadecimal digits for all weights and settings in `folders`.
+
+    Args:
+        folders: (name of the part, its folder); the name counts, the place does not.
+        memory: a JSON file that remembers the checksums of large files by path, size and time of change; it may not
+            exist, and a place that cannot be written only means that nothing is remembered.
+    """
+    remembered = _read(memory)
+    known = dict(remembered)
+    whole = hashlib.sha256()
+    for part, folder in sorted(folders):
+        for path in sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and p.is_file()):
+            whole.update(f"{part}/{path.name} {_checksum(path, known)}\n".encode())
+    if known != remembered:
+        _remember(memory, known)
+    return whole.hexdigest()[:16]
+
+
+def _checksum(path: Path, known: dict[str, str]) -> str:
+    """SHA-256 of a file. The Hugging Face cache names its large blobs by just that, so they need not be read."""
+    blob = path.resolve()
+    if blob.parent.name == "blobs" and _HUB_BLOB.fullmatch(blob.name):
+        return blob.name
+    status = blob.stat()
+    key = f"{blob}|{status.st_size}|{status.st_mtime_ns}"
+    if key in known:
+        return known[key]
+    with blob.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    if status.st_size >= _REMEMBERED_BYTES:
+        known[key] = checksum
+    return checksum
+
+
+def _read(memory: Path) -> dict[str, str]:
+    try:
+        values = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _remember(memory: Path, known: dict[str, str]) -> None:
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(memory) as temporary:
+            temporary.write_text(json.dumps(known, indent=1))
+    except (OSError, CannotWrite):
+        return  # remembered nowhere: the next run reads the weights again

@@ -1,0 +1,107 @@
+"""From a model on the disk to a pipeline in memory: which device, which number format, what may leave the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import BadRequest, ChaiError
+from .models import Model
+from .settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from .opensora import OpenSoraPipeline
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a model runs: device ("cpu", "cuda:0", ...), dtype ("fp32", "bf16", "fp16") and offload."""
+
+    device: str
+    dtype: str
+    offload: str = "none"
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The number format as torch calls it."""
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.dtype]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A pipeline that is ready to run, and what it was made of."""
+
+    model: Model
+    machine: Machine
+    fingerprint: str
+    pipeline: OpenSoraPipeline
+
+
+def choose_machine(device: str | None, dtype: str | None, offload: str | None) -> Machine:
+    """Fill in what the person left open: the GPU if there is one; bf16 on a GPU that has it, fp32 elsewhere.
+
+    Raises: BadRequest for a device that is not here, or offloading without a GPU to take the load from.
+    """
+    import torch
+
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = device.partition(":")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise BadRequest(f"There is no {device} on this machine: ask for --device cpu, or leave it out.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise BadRequest("There is no mps on this machine: ask for --device cpu, or leave it out.")
+    if kind != "cuda" and offload not in (None, "none"):
+        raise BadRequest(f"Offloading takes weights off a GPU, so it does nothing on {device}: leave --offload out.")
+    if dtype is None:
+        dtype = "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return Machine(device, dtype, offload or "none")
+
+
+def load(model: Model, machine: Machine, settings: Settings) -> LoadedModel:
+    """Read the weights and put them where they run.
+
+    Raises: MissingWeights, DamagedCheckpoint; ChaiError if memory does not hold them.
+    """
+    with memory_in_plain_words(machine, f"the model {model.name}", "close what else is using it"):
+        return LoadedModel(model, machine, model.fingerprint(settings), _load_pipeline(model, machine))
+
+
+@contextmanager
+def memory_in_plain_words(machine: Machine, what: str, remedy: str) -> Iterator[None]:
+    """Turn running out of memory for `what` within the block into a `ChaiError` that advises `remedy`."""
+    import torch
+
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        more = ", or add --offload model" if machine.device != "cpu" and machine.offload == "none" else ""
+        sentence = f"The memory of {machine.device} does not hold {what}: {remedy}{more}."
+        raise ChaiError(sentence) from error
+
+
+def _load_pipeline(model: Model, machine: Machine) -> OpenSoraPipeline:
+    from .opensora import OpenSoraPipeline
+
+    dtype = machine.torch_dtype
+    if model.folder is not None:
+        pipeline = OpenSoraPipeline.from_pretrained(model.folder, torch_dtype=dtype)
+    else:
+        folders = {part: str(folder) for part, folder in model.parts.items()}
+        pipeline = OpenSoraPipeline.from_released(**folders, torch_dtype=dtype)
+    pipeline.set_progress_bar_config(disable=True)
+    if machine.offload == "model":
+        pipeline.enable_model_cpu_offload(device=machine.device)
+    elif machine.offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=machine.device)
+    else:
+        pipeline.to(machine.device)
+    return pipeline

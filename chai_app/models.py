@@ -1,0 +1,188 @@
+"""Which models there are, whether their weights are on this machine, and how to get them. Loads no weights.
+
+A model is either a folder in diffusers' layout (transformer/, vae/, text_encoder/, tokenizer/, scheduler/, and a
+chai.json that tells its name, defaults and vocabulary) or the three published parts of Open-Sora 1.2.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .errors import BadRequest, ChaiError, DamagedCheckpoint, MissingWeights
+from .fingerprint import fingerprint
+from .request import RequestDefaults
+from .settings import BUNDLED_MODELS, Settings
+from .vocabulary import Vocabulary
+from .weights import check_weights
+
+DEMO = "demo"
+RELEASED = "opensora-1.2"
+_FOLDER_PARTS = ("transformer", "vae", "text_encoder")
+
+
+@dataclass(frozen=True)
+class PublishedPart:
+    """One repository of the Hugging Face hub; size_gb is 10^9 bytes to be fetched."""
+
+    part: str
+    repository: str
+    size_gb: float
+
+    @property
+    def command(self) -> str:
+        """What fetches it into the Hugging Face cache, where it will be found."""
+        return f"hf download {self.repository}"
+
+
+RELEASED_PARTS = (
+    PublishedPart("transformer", "hpcai-tech/OpenSora-STDiT-v3", 4.8),
+    PublishedPart("vae", "hpcai-tech/OpenSora-VAE-v1.2", 1.6),
+    PublishedPart("text_encoder", "DeepFloyd/t5-v1_1-xxl", 19.1),
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model whose weights are here. parts maps transformer, vae and text_encoder to their folders; folder is the
+    one that holds them all in diffusers' layout, None for the published parts."""
+
+    name: str
+    about: str
+    parts: Mapping[str, Path]
+    folder: Path | None = None
+    defaults: RequestDefaults = field(default_factory=RequestDefaults)
+    vocabulary: Vocabulary | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files of all parts."""
+        return sum(file.stat().st_size for folder in self.parts.values() for file in folder.iterdir() if file.is_file())
+
+    @property
+    def tokenizer_file(self) -> Path | None:
+        """The file from which tokens can be counted without loading the model, if there is one."""
+        file = None if self.folder is None else self.folder / "tokenizer" / "tokenizer.json"
+        return file if file is not None and file.is_file() else None
+
+    def fingerprint(self, settings: Settings) -> str:
+        """16 hexadecimal digits made of the content of weights and settings, remembered in `settings.home`."""
+        folders = dict(self.parts)
+        if self.folder is not None:
+            extra = {name: self.folder / name for name in ("tokenizer", "scheduler")}
+            folders |= {name: path for name, path in extra.items() if path.is_dir()}
+        return fingerprint(folders.items(), settings.home / "fingerprints.json")
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One line of the list of models: `model` if it is ready, otherwise `problem`, a sentence that says what to do."""
+
+    name: str
+    about: str
+    model: Model | None
+    problem: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ready for `json.dumps`."""
+        values: dict[str, Any] = {"name": self.name, "about": self.about, "ready": self.model is not None}
+        if self.model is None:
+            return {**values, "problem": self.problem}
+        parts = {part: str(folder) for part, folder in self.model.parts.items()}
+        return {**values, "parts": parts, "size_bytes": self.model.size_bytes}
+
+
+def find_model(name: str, settings: Settings) -> Model:
+    """The model called `name`: demo, opensora-1.2, a folder in `settings.models_folder`, or the path of a folder.
+
+    Raises: BadRequest for a name that nothing has, MissingWeights for weights that are not here, DamagedCheckpoint
+    for weights that are cut short or a folder that is no model.
+    """
+    if name == RELEASED:
+        return _find_released(settings)
+    if name == DEMO:
+        folder = BUNDLED_MODELS / DEMO
+        if not folder.is_dir():
+            raise MissingWeights(f"The demo model is not at {folder}: fetch the whole project again with git clone.")
+        return _read_folder(folder)
+    for folder in (Path(name).expanduser(), settings.models_folder / name):
+        if folder.is_dir():
+            return _read_folder(folder)
+    known = ", ".join(status.name for status in list_models(settings))
+    raise BadRequest(f"There is no model {name!r}: choose one of {known}, or give the path of a model folder.")
+
+
+def list_models(settings: Settings) -> list[ModelStatus]:
+    """All models that can be named: the bundled one, the published one, and the folders in the models folder."""
+    abouts = {
+        DEMO: "small, bundled, for any CPU: a little world of drawn things",
+        RELEASED: "the published Open-Sora 1.2 weights, for a GPU",
+    }
+    own = settings.models_folder
+    names = sorted(p.parent.name for p in own.glob("*/chai.json")) if own.is_dir() else []
+    return [_status(name, abouts.get(name, ""), settings) for name in (DEMO, RELEASED, *names)]
+
+
+def _status(name: str, about: str, settings: Settings) -> ModelStatus:
+    try:
+        model = find_model(name, settings)
+    except ChaiError as error:
+        return ModelStatus(name, about, None, str(error))
+    return ModelStatus(name, model.about or about, model)
+
+
+def _read_folder(folder: Path) -> Model:
+    parts = {part: folder / part for part in _FOLDER_PARTS}
+    for part in parts.values():
+        if not (part / "config.json").is_file():
+            raise DamagedCheckpoint(
+                f"{folder} is no model folder, because {part.name}/config.json is missing: name a folder in diffusers' "
+                f"layout, with {', '.join(_FOLDER_PARTS)}, tokenizer and scheduler."
+            )
+        check_weights(part)
+    card = _read_card(folder / "chai.json")
+    try:
+        known = {f.name for f in fields(RequestDefaults)}
+        defaults = RequestDefaults(**{k: v for k, v in card.get("defaults", {}).items() if k in known})
+        vocabulary = Vocabulary.from_json(card["vocabulary"]) if "vocabulary" in card else None
+        name, about = card.get("name", folder.resolve().name), card.get("about", "")
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DamagedCheckpoint(f"{folder / 'chai.json'} is damaged ({error}): fetch the model again.") from error
+    return Model(name, about, parts, folder, defaults, vocabulary)
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedCheckpoint(f"{path} is no JSON ({error}): fetch the model again.") from error
+    return card if isinstance(card, dict) else {}
+
+
+def _find_released(settings: Settings) -> Model:
+    found = {published.part: _find_published(published, settings) for published in RELEASED_PARTS}
+    missing = [published for published in RELEASED_PARTS if found[published.part] is None]
+    if missing:
+        names = ", ".join(f"{p.repository} ({p.size_gb:g} GB)" for p in missing)
+        commands = " && ".join(p.command for p in missing)
+        raise MissingWeights(f"Weights of {RELEASED} are missing here: {names}; fetch them with: {commands}")
+    parts = {part: folder for part, folder in found.items() if folder is not None}
+    for folder in parts.values():
+        check_weights(folder)
+    return Model(RELEASED, "the published Open-Sora 1.2 weights, for a GPU", parts)
+
+
+def _find_published(published: PublishedPart, settings: Settings) -> Path | None:
+    """A folder of that name in the models folder, else the newest whole snapshot in the Hugging Face cache."""
+    folder = settings.models_folder / published.repository.split("/")[1]
+    if (folder / "config.json").is_file():
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(published.repository, "config.json")
+    return Path(config).parent if isinstance(config, str) else None

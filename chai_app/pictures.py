@@ -1,0 +1,85 @@
+"""Pictures, and clips as gif or png frames, by Pillow; each can carry a comment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import BadMedia
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def read_image(path: Path) -> np.ndarray:
+    """A picture, upright (its EXIF turn applied), as uint8 (H, W, 3).
+
+    Raises: BadMedia if it is not there or is no picture.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    check_is_file(path, "picture")
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadMedia(f"{path} is not a picture that can be read: choose a png, jpg or webp file.") from error
+
+
+def write_gif(path: Path, frames: np.ndarray, fps: float, comment: str) -> None:
+    """Write uint8 (T, H, W, 3) frames as a gif that plays for ever; `comment` may be empty."""
+    import numpy as np
+    from PIL import Image
+
+    # One palette for the whole clip, from at most 16 frames side by side: a palette per frame flickers.
+    chosen = frames[np.linspace(0, len(frames) - 1, min(len(frames), 16)).astype(int)]
+    palette = Image.fromarray(np.concatenate(list(chosen), axis=1)).quantize(255, Image.Quantize.MEDIANCUT)
+    pictures = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for f in frames]
+    # A gif counts in hundredths of a second: spread the rounding so that the whole clip keeps its length.
+    ends = [round(100 * (i + 1) / fps) for i in range(len(frames))]
+    durations_ms = [10 * max(end - start, 2) for start, end in zip([0, *ends], ends, strict=False)]
+    pictures[0].save(
+        path, "GIF", save_all=True, append_images=pictures[1:], duration=durations_ms, loop=0,
+        comment=comment.encode(), optimize=False,
+    )  # fmt: skip
+
+
+def write_png(path: Path, frames: np.ndarray, comment: str) -> None:
+    """Write uint8 (T, H, W, 3): one frame as the file `path`, several as 0001.png ... in a new folder `path`."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    def save(pixels: np.ndarray, target: Path) -> None:
+        info = PngInfo()
+        if comment:
+            info.add_itxt("comment", comment)
+        Image.fromarray(pixels).save(target, "PNG", pnginfo=info)
+
+    if len(frames) == 1:
+        save(frames[0], path)
+        return
+    path.mkdir()
+    for i, pixels in enumerate(frames):
+        save(pixels, path / f"{i + 1:04d}.png")
+
+
+def picture_comment(path: Path) -> str:
+    """The comment of a png or gif, or an empty text.
+
+    Raises: BadMedia if it is no picture.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            comment: str | bytes = picture.info.get("comment", "")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadMedia(f"{path} is not a picture that can be read.") from error
+    return comment.decode(errors="replace") if isinstance(comment, bytes) else comment
+
+
+def check_is_file(path: Path, what: str) -> None:
+    """Raises: BadMedia if there is no file at `path`; `what` says to the person what was looked for."""
+    if not path.is_file():
+        raise BadMedia(f"There is no {what} at {path}: check the name.")

@@ -1,0 +1,73 @@
+"""What a person should know about a prompt before the video is made: words never seen, and words that are cut off."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from .errors import BadRequest
+from .opensora.caption_cleaning import clean_caption
+from .opensora.prompt_format import split_loops, with_scores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .loading import LoadedModel
+    from .models import Model
+    from .request import GenerationRequest
+
+
+def prompt_notes(request: GenerationRequest, model: Model) -> tuple[str, ...]:
+    """Sentences about the prompt of `request` for a model that is not loaded.
+
+    The token limit is told where the model's folder holds a tokenizer.json; for the others `late_prompt_notes` tells
+    it once the tokenizer is loaded.
+    Raises: BadRequest if nothing of the prompt is left for the model to read.
+    """
+    notes = []
+    texts = model_texts(request)
+    if model.vocabulary is not None:
+        notes.append(model.vocabulary.note(" ".join(text for _, text in split_loops(request.prompt)), model.name))
+    if model.tokenizer_file is not None:
+        limit = json.loads((model.parts["transformer"] / "config.json").read_text()).get("model_max_length", 300)
+        notes += [_cut_off(text, model.tokenizer_file, limit) for text in texts]
+    return tuple(note for note in notes if note)
+
+
+def late_prompt_notes(request: GenerationRequest, loaded: LoadedModel) -> tuple[str, ...]:
+    """What `prompt_notes` could not tell without the tokenizer."""
+    if loaded.model.tokenizer_file is not None:
+        return ()
+    scores = (request.aesthetic_score, request.motion_score, request.camera_motion)
+    lost = loaded.pipeline.cut_text(request.prompt, *scores)
+    return (f"The prompt has more tokens than the model reads, so this is cut off: {lost!r}.",) if lost else ()
+
+
+def model_texts(request: GenerationRequest) -> list[str]:
+    """What the text encoder is given, loop by loop: scores appended, then cleaned.
+
+    Raises: BadRequest if cleaning leaves nothing of one of them.
+    """
+    texts = []
+    for _, text in split_loops(request.prompt):
+        if not clean_caption(text):
+            raise BadRequest(
+                f"Nothing of {text!r} is left that the model can read: describe the video in plain English words."
+            )
+        scored = with_scores(text, request.aesthetic_score, request.motion_score, request.camera_motion)
+        texts.append(clean_caption(scored))
+    return texts
+
+
+def _cut_off(text: str, tokenizer_file: Path, limit: int) -> str | None:
+    """A sentence that tells what of a cleaned text lies behind `limit` tokens (the mark at the end is one of them)."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    encoding = tokenizer.encode(text)
+    if len(encoding.ids) <= limit:
+        return None
+    lost = text[encoding.offsets[limit - 1][0] :].strip()
+    return f"The prompt has {len(encoding.ids)} tokens and the model reads {limit}, so this is cut off: {lost!r}."

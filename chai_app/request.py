@@ -1,0 +1,206 @@
+"""What a person asks for, and what came of it: the values that cross rooms and are stored in every video.
+
+`GenerationRequest` is checked once, where it is made. A field that is None means "as the model likes it";
+`resolved` fills those in, and a resolved request (seed included) repeats its video exactly.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Self
+
+from .errors import BadRequest
+
+DTYPES = ("fp32", "bf16", "fp16")
+OFFLOADS = ("none", "model", "sequential")
+MAX_SEED = 2**63 - 1
+
+_DEVICE = re.compile(r"(cpu|mps|cuda(:\d+)?)")
+
+# field: (least, most, what the person reads). Bounds are wide on purpose: they catch slips, not taste.
+_INTEGER_RANGES: dict[str, tuple[int, int, str]] = {
+    "height": (16, 4096, "Height in pixels"),
+    "width": (16, 4096, "Width in pixels"),
+    "num_frames": (1, 1000, "The number of frames"),
+    "num_inference_steps": (1, 1000, "The number of steps (30 is usual)"),
+    "seed": (0, MAX_SEED, "The seed"),
+    "num_loops": (1, 64, "The number of loops"),
+}
+_NUMBER_RANGES: dict[str, tuple[float, float, str]] = {
+    "fps": (1, 120, "Frames per second"),
+    "guidance_scale": (0, 100, "The guidance scale (7 is usual)"),
+    "aesthetic_score": (0, 10, "The aesthetic score (6.5 is usual)"),
+    "motion_score": (0, 1000, "The motion score (5 is usual)"),
+}
+
+
+@dataclass(frozen=True)
+class RequestDefaults:
+    """What a model likes best; the values here are those of the published Open-Sora 1.2 weights.
+
+    Height and width are pixels, fps is frames per second of the finished video.
+    """
+
+    height: int = 240
+    width: int = 426
+    num_frames: int = 51
+    fps: float = 24
+    num_inference_steps: int = 30
+    guidance_scale: float = 7.0
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One video to be made. None stands for the model's (or the machine's) own choice.
+
+    height, width are pixels; num_frames counts the frames of one loop, 1 is a picture; fps is frames per second;
+    image is the path of a picture to start from; extend the path of a video to go on with; num_loops continues a
+    clip with itself that many times.
+    Raises: BadRequest, one sentence, for the first field that makes no sense.
+    """
+
+    prompt: str
+    negative_prompt: str | None = None
+    model: str | None = None
+    height: int | None = None
+    width: int | None = None
+    num_frames: int | None = None
+    fps: float | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int | None = None
+    aesthetic_score: float | None = None
+    motion_score: float | None = None
+    camera_motion: str | None = None
+    image: str | None = None
+    extend: str | None = None
+    num_loops: int = 1
+    dtype: str | None = None
+    device: str | None = None
+    offload: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str) or not self.prompt.strip():
+            raise BadRequest("The prompt is empty: say in a few words what the video should show.")
+        for name in ("negative_prompt", "model", "camera_motion", "image", "extend"):
+            _check_text(name, getattr(self, name))
+        for name, (least, most, words) in _INTEGER_RANGES.items():
+            value = getattr(self, name)
+            if value is None and name != "num_loops":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise BadRequest(f"{words} must be a whole number from {least} to {most}, not {value!r}.")
+        for name, (low, high, words) in _NUMBER_RANGES.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise BadRequest(f"{words} must be a number from {low:g} to {high:g}, not {value!r}.")
+        _check_choice("dtype", self.dtype, DTYPES)
+        _check_choice("offload", self.offload, OFFLOADS)
+        if self.device is not None and not (isinstance(self.device, str) and _DEVICE.fullmatch(self.device)):
+            raise BadRequest(f"Unknown device {self.device!r}: choose cpu, cuda, cuda:0 (or another number) or mps.")
+        if self.image is not None and self.extend is not None:
+            raise BadRequest("Give either an image to start from or a video to extend, not both.")
+        if self.num_frames == 1 and (self.image is not None or self.extend is not None or self.num_loops > 1):
+            raise BadRequest(
+                "A request for 1 frame makes a picture, which cannot start from an image, extend a video or loop: "
+                "ask for more frames."
+            )
+
+    def resolved(self, defaults: RequestDefaults) -> Self:
+        """The same request with every None that `defaults` knows about filled in; the seed is left as it is."""
+        missing = {f.name: getattr(defaults, f.name) for f in fields(defaults) if getattr(self, f.name) is None}
+        return replace(self, **missing)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ready for `json.dumps`; `from_json` gives an equal request back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The request in `values`, which may leave out any field but the prompt.
+
+        Raises: BadRequest for a field that does not exist, or a value that makes no sense.
+        """
+        if not isinstance(values, Mapping):
+            raise BadRequest(f"A request is a JSON object with a prompt, not {type(values).__name__}.")
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise BadRequest(f"Unknown field {name!r} in a request: the fields are {', '.join(known)}.")
+        return cls(**{"prompt": "", **values})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `Engine.generate` would do with a request; made without loading any model.
+
+    request is resolved, seed included. notes are sentences for the person.
+    """
+
+    request: GenerationRequest
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ready for `json.dumps`."""
+        return {"request": self.request.to_json(), "notes": list(self.notes)}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did.
+
+    model_fingerprint names the weights by their content. height, width (px), num_frames and fps are those of the
+    finished video, which may be longer (loops, extension) than the request's. seconds holds the stages load, text,
+    denoise, decode and write (write only once it is known: a file cannot hold the time of its own writing).
+    latents_sha256 is the checksum of the final latents: two runs with the same one made the same video.
+    """
+
+    model: str
+    model_fingerprint: str
+    steps: int
+    height: int
+    width: int
+    num_frames: int
+    fps: float
+    device: str
+    dtype: str
+    latents_sha256: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def total_seconds(self) -> float:
+        """Wall-clock seconds of all stages together."""
+        return math.fsum(self.seconds.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ready for `json.dumps`; `from_json` gives an equal report back."""
+        return {**asdict(self), "notes": list(self.notes)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The report in `values`; fields that this version does not know are passed over.
+
+        Raises: BadRequest if a field is missing.
+        """
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        try:
+            return cls(**{**known, "notes": tuple(known.get("notes", ()))})
+        except TypeError:
+            raise BadRequest("This is not a report of ours: fields are missing.") from None
+
+
+def _check_text(name: str, value: object) -> None:
+    if value is not None and (not isinstance(value, str) or (not value.strip() and name != "negative_prompt")):
+        raise BadRequest(f"{name} must be a text that is not blank, not {value!r}.")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise BadRequest(f"Unknown {name} {value!r}: choose one of {', '.join(choices)}.")

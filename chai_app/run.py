@@ -1,0 +1,196 @@
+"""One run of a planned request through a loaded model: its stages, its clock, and what comes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from . import __version__
+from .conditioning import read_start
+from .errors import Cancelled
+from .loading import LoadedModel, memory_in_plain_words
+from .prompt_notes import late_prompt_notes
+from .request import GenerationRequest, Plan, Report
+from .video import WrittenVideo, write_video
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+Progress = Callable[[int, int, "Tensor | None"], bool | None]
+"""Called with (steps done, steps in all, latents (1, C, T, H, W)): before the first step, without latents, and after
+each; returning False stops the run."""
+
+OnStage = Callable[[str], None]
+"""Called with load, text, denoise or decode as each of them begins."""
+
+_LIBRARIES = ("torch", "diffusers", "transformers")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished video in memory: frames uint8 (T, H, W, 3), latents (1, C, T, H, W) in fp32 on the CPU."""
+
+    request: GenerationRequest
+    frames: np.ndarray
+    latents: Tensor
+    fps: float
+    report: Report
+
+    def save(self, path: Path) -> tuple[WrittenVideo, Report]:
+        """Write the video as what the name says (`write_video`), its request and report with it.
+
+        Returns: the file, and the report with the time of writing and what there is to say about it.
+        Raises: BadRequest, CannotWrite.
+        """
+        start = time.perf_counter()
+        metadata = {"chai": {"request": self.request.to_json(), "report": self.report.to_json()}}
+        written = write_video(path, self.frames, self.fps, metadata)
+        seconds = {**self.report.seconds, "write": time.perf_counter() - start}
+        return written, replace(self.report, seconds=seconds, notes=(*self.report.notes, *written.notes))
+
+
+@dataclass
+class Run:
+    """What one run knows: who wants to hear of it, which stage it is in, how long each took, how many steps it did."""
+
+    plan: Plan
+    progress: Progress | None = None
+    cancel: threading.Event | None = None
+    on_stage: OnStage | None = None
+    _seconds: dict[str, float] = field(default_factory=dict, init=False)
+    _stage: str | None = field(default=None, init=False)
+    _since: float = field(default=0.0, init=False)
+    _steps_done: int = field(default=0, init=False)
+
+    def carry_out(self, load: Callable[[GenerationRequest], LoadedModel]) -> Generation:
+        """Load the model, make the video, and report.
+
+        Raises: Cancelled if stopped; ChaiError, in the words for the person.
+        """
+        self._enter("load")
+        loaded = load(self.plan.request)
+        machine = loaded.machine
+        request = replace(self.plan.request, device=machine.device, dtype=machine.dtype, offload=machine.offload)
+        size = f"{request.num_frames} frames of {request.width}x{request.height}"
+        with self._watched(loaded), memory_in_plain_words(machine, size, "ask for a smaller size or fewer frames"):
+            frames, latents = self._make(request, loaded)
+        self._enter(None)
+        report = Report(
+            model=loaded.model.name,
+            model_fingerprint=loaded.fingerprint,
+            steps=self._steps_done,
+            height=frames.shape[1],
+            width=frames.shape[2],
+            num_frames=len(frames),
+            fps=float(request.fps or 0),
+            device=machine.device,
+            dtype=machine.dtype,
+            latents_sha256=hashlib.sha256(latents.numpy().tobytes()).hexdigest(),
+            seconds=self._seconds,
+            versions=_versions(),
+            notes=(*self.plan.notes, *late_prompt_notes(request, loaded)),
+        )
+        return Generation(request, frames, latents, report.fps, report)
+
+    def _make(self, request: GenerationRequest, loaded: LoadedModel) -> tuple[np.ndarray, Tensor]:
+        """Frames uint8 (T, H, W, 3) and latents (1, C, t, h, w) of a request in which nothing is left open."""
+        import torch
+
+        pipeline, start = loaded.pipeline, read_start(request)
+        steps, guidance, fps = request.num_inference_steps, request.guidance_scale, request.fps
+        assert request.height and request.width and request.num_frames and request.seed is not None, "not resolved"
+        assert steps and fps and guidance is not None, "not resolved"
+        # Latents come in steps of 8 pixels: make the next larger size and cut off what was not asked for.
+        ratio = pipeline.vae.spatial_compression_ratio
+        height, width = (-(-side // ratio) * ratio for side in (request.height, request.width))
+        condition = None if start is None else start.condition(pipeline, request.num_frames, height, width)
+        total_steps = steps * request.num_loops
+        self._tell(0, total_steps, None)
+        output = pipeline(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            height=height,
+            width=width,
+            num_frames=request.num_frames,
+            fps=fps,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=torch.Generator("cpu").manual_seed(request.seed),
+            conditions=None if condition is None else [condition],
+            num_loops=request.num_loops,
+            aesthetic_score=request.aesthetic_score,
+            motion_score=request.motion_score,
+            camera_motion=request.camera_motion,
+            output_type="uint8",
+            return_dict=False,
+            callback_on_step_end=lambda _pipeline, _i, _timestep, tensors: self._step(total_steps, tensors),
+        )
+        video, latents = cast("tuple[Tensor, Tensor]", output)
+        frames = video[0, :, : request.height, : request.width].numpy()  # (T, H, W, 3)
+        if start is not None and condition is not None:
+            frames = start.finished(frames, condition)
+        return frames, latents.float().cpu().contiguous()
+
+    @contextmanager
+    def _watched(self, loaded: LoadedModel) -> Iterator[None]:
+        """Within the block, each part of the model tells when its turn comes: that is where stages begin, and where
+        a run can stop between two steps."""
+        vae = loaded.pipeline.vae
+        parts = {
+            "text": [loaded.pipeline.text_encoder],
+            "denoise": [loaded.pipeline.transformer],
+            "decode": [vae.temporal_vae.decoder, vae.spatial_vae.decoder],
+        }
+        with ExitStack() as hooks:
+            for stage, modules in parts.items():
+                for module in modules:
+                    handle = module.register_forward_pre_hook(lambda *_, stage=stage: self._enter(stage))
+                    hooks.callback(handle.remove)
+            yield
+
+    def _enter(self, stage: str | None) -> None:
+        """The run comes to `stage`: stop if that was asked for, and let the clock of the stage before stop."""
+        if self.cancel is not None and self.cancel.is_set():
+            raise Cancelled
+        if stage == self._stage:
+            return
+        _wait_for_gpu()
+        now = time.perf_counter()
+        if self._stage is not None:
+            self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = stage, now
+        if stage is not None and self.on_stage is not None:
+            self.on_stage(stage)
+
+    def _step(self, total_steps: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        self._steps_done += 1
+        self._tell(self._steps_done, total_steps, tensors["latents"])
+        return tensors
+
+    def _tell(self, steps_done: int, total_steps: int, latents: Tensor | None) -> None:
+        if self.progress is not None and self.progress(steps_done, total_steps, latents) is False:
+            raise Cancelled
+        if self.cancel is not None and self.cancel.is_set():
+            raise Cancelled
+
+
+def _wait_for_gpu() -> None:
+    """CUDA works behind one's back; a clock that does not wait for it tells the time of asking, not of doing."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"chai": __version__, "python": platform.python_version(), **libraries}

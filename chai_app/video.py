@@ -1,0 +1,224 @@
+"""Videos and pictures in files: mp4 (H.264), webm (VP9), gif and png, each carrying its metadata, and back again.
+
+A file is written whole or not at all (`files.whole_file`): a crash, a full disk or Ctrl-C never harms an older one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from .errors import BadMedia, BadRequest, CannotWrite
+from .files import check_folder, whole_file
+from .pictures import check_is_file, picture_comment, read_image, write_gif, write_png
+
+if TYPE_CHECKING:
+    import av
+    import numpy as np
+
+SUFFIXES = (".mp4", ".webm", ".gif", ".png")
+_CODECS = {
+    ".mp4": ("libx264", {"crf": "16", "preset": "medium"}),
+    ".webm": ("libvpx-vp9", {"crf": "20", "b": "0", "row-mt": "1", "cpu-used": "2"}),
+}
+_BT709 = 1  # matrix, primaries and transfer alike, in the tables that H.264 and VP9 share
+_LIMITED_RANGE = 1  # 16 to 235, what yuv420p means everywhere
+_FRAME_NAME = re.compile(r"\d{4,}\.png")
+
+
+@dataclass(frozen=True)
+class WrittenVideo:
+    """A finished file (or folder of png frames), its size in bytes, and sentences about what had to be changed."""
+
+    path: Path
+    size_bytes: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames read from a file: uint8 (T, H, W, 3), and frames per second."""
+
+    frames: np.ndarray
+    fps: float
+
+
+def check_writable(path: Path, num_frames: int) -> None:
+    """Find out before any work begins whether `write_video` can write `path`, by writing a byte beside it.
+
+    Raises: BadRequest for a kind of file that is not known, CannotWrite if the folder is not there, is not
+    writable, or its disk is full.
+    """
+    _checked_suffix(path)
+    check_folder(path)
+    _check_replaceable(final_path(path, num_frames))
+
+
+def write_video(path: Path, frames: np.ndarray, fps: float, metadata: Mapping[str, Any] | None = None) -> WrittenVideo:
+    """Write frames as what the name says: .mp4, .webm, .gif, or .png.
+
+    Several frames as png become a folder without the suffix (clip.png: clip/0001.png and so on). What was there
+    under that name is replaced.
+
+    Args:
+        frames: uint8 (T, H, W, 3), T at least 1.
+        fps: frames per second.
+        metadata: values for JSON, read back by `read_metadata`.
+    Raises: BadRequest for another kind of file; CannotWrite for a missing or closed folder or a full disk.
+    """
+    suffix = _checked_suffix(path)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames) or frames.dtype.name != "uint8":
+        raise ValueError(f"frames must be uint8 (T, H, W, 3) with T >= 1, not {frames.dtype} {frames.shape}")
+    comment = json.dumps(metadata, ensure_ascii=False) if metadata else ""
+    check_folder(path)
+    target = final_path(path, len(frames))
+    _check_replaceable(target)
+    notes: tuple[str, ...] = ()
+    with whole_file(target) as temporary:
+        if suffix == ".png":
+            write_png(temporary, frames, comment)
+        elif suffix == ".gif":
+            write_gif(temporary, frames, fps, comment)
+        else:
+            even = _padded_to_even(frames)
+            if even.shape != frames.shape:
+                height, width = even.shape[1:3]
+                notes = (f"{suffix[1:]} needs even sizes: the last row or column is doubled to {width}x{height}.",)
+            _encode(temporary, even, fps, comment, suffix)
+    return WrittenVideo(target, _size_bytes(target), notes)
+
+
+def read_video(path: Path) -> Clip:
+    """All frames of a video, a gif, a picture, or a folder of png frames.
+
+    Raises: BadMedia if it is not there or cannot be read.
+    """
+    import numpy as np
+
+    if path.is_dir():
+        pictures = sorted(path.glob("*.png"))
+        if not pictures:
+            raise BadMedia(f"The folder {path} holds no png frames.")
+        return Clip(np.stack([read_image(p) for p in pictures]), _told_fps(path) or 24)
+    import av
+    from av.video.reformatter import Interpolation
+
+    check_is_file(path, "video")
+
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            # The plain way (rgb24) truncates and darkens each reading by 1.3 of 255; this one is right to 0.3.
+            exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+            frames = [frame.to_ndarray(format="gbrp", interpolation=exact) for frame in container.decode(stream)]
+            return Clip(np.stack(frames), _told_fps(path) or float(stream.average_rate or 24))
+    except (av.error.FFmpegError, IndexError, ValueError) as error:  # no stream, no frames, frames of several sizes
+        raise BadMedia(f"{path} is not a video that can be read: choose an mp4, webm or gif file.") from error
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What `write_video` was given as metadata; empty for a file that carries none of ours.
+
+    Raises: BadMedia if the file is not there or is no video or picture.
+    """
+    if path.is_dir():
+        first = min(path.glob("*.png"), default=None)
+        if first is None:
+            raise BadMedia(f"The folder {path} holds no png frames.")
+        path = first
+    check_is_file(path, "video or picture")
+    comment = picture_comment(path) if path.suffix.lower() in (".png", ".gif") else _container_comment(path)
+    try:
+        values = json.loads(comment)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def final_path(path: Path, num_frames: int) -> Path:
+    """Where `write_video` puts its result: `path`, but for several frames as png the folder without the suffix."""
+    return path.with_suffix("") if path.suffix.lower() == ".png" and num_frames > 1 else path
+
+
+def _encode(path: Path, frames: np.ndarray, fps: float, comment: str, suffix: str) -> None:
+    from fractions import Fraction
+
+    import av
+    from av.video.reformatter import Colorspace
+
+    rate = Fraction(fps).limit_denominator(1001)
+    codec, options = _CODECS[suffix]
+    try:
+        av.codec.Codec(codec, "w")
+    except ValueError as error:
+        raise BadRequest(f"PyAV has no {codec} here: pip install --force-reinstall av, or ask for a gif.") from error
+    # faststart moves the index to the front, so that a browser plays before the last byte has come.
+    container_options = {"movflags": "+faststart"} if suffix == ".mp4" else {}
+    with av.open(str(path), "w", format=suffix[1:], options=container_options) as container:
+        if comment:
+            container.metadata["comment"] = comment
+        stream = cast("av.VideoStream", container.add_stream(codec, rate=rate, options=options))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        # Said in the stream as well: a player that must guess takes BT.601 for small videos, and reds turn orange.
+        stream.codec_context.colorspace = _BT709
+        stream.codec_context.color_primaries = _BT709
+        stream.codec_context.color_trc = _BT709
+        stream.codec_context.color_range = _LIMITED_RANGE
+        for i, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            frame.pts, frame.time_base = i, 1 / rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _container_comment(path: Path) -> str:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            found = (container.metadata.get(key) for key in ("comment", "COMMENT"))  # Matroska shouts
+            return next((text for text in found if text), "")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise BadMedia(f"{path} is not a video that can be read.") from error
+
+
+def _padded_to_even(frames: np.ndarray) -> np.ndarray:
+    """(T, H, W, 3) with the last row and column doubled where H or W is odd: 4:2:0 halves both."""
+    import numpy as np
+
+    odd_rows, odd_columns = frames.shape[1] % 2, frames.shape[2] % 2
+    return np.pad(frames, ((0, 0), (0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
+
+
+def _checked_suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise BadRequest(f"Unknown kind of file {path.name!r}: end its name in {', '.join(SUFFIXES)}.")
+    return suffix
+
+
+def _check_replaceable(target: Path) -> None:
+    """A folder of earlier png frames may be replaced by new ones; any other folder is not ours to remove."""
+    if not target.is_dir():
+        return
+    if target.suffix.lower() in SUFFIXES or not all(_FRAME_NAME.fullmatch(p.name) for p in target.iterdir()):
+        raise CannotWrite(f"{target} is a folder that holds other things: choose another name.")
+
+
+def _told_fps(path: Path) -> float | None:
+    """Frames per second by our metadata: frames in a folder have none of their own, a gif rounds them."""
+    try:
+        return float(read_metadata(path)["chai"]["report"]["fps"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _size_bytes(path: Path) -> int:
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)

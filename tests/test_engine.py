@@ -1,0 +1,398 @@
+"""Plans cost nothing, videos repeat bit by bit, and whatever goes wrong is said in one sentence. Real tiny model."""
+
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from chai_app.engine import Engine, Generation
+from chai_app.errors import BadMedia, BadRequest, Cancelled, ChaiError, DamagedCheckpoint
+from chai_app.loading import Machine, choose_machine
+from chai_app.request import GenerationRequest, Report
+from chai_app.video import read_metadata, read_video, write_video
+
+PROMPT = "a red ball rising over the ocean"
+FPS_12 = {"chai": {"report": {"fps": 12}}}
+
+
+@pytest.fixture(scope="module")
+def shared(tiny_model_folder) -> Engine:
+    """One engine for all tests that leave its model as it is."""
+    return Engine(str(tiny_model_folder))
+
+
+def own_engine(tiny_model_folder: Path, tmp_path: Path) -> Engine:
+    """An engine on a copy of the model that a test may break."""
+    return Engine(str(shutil.copytree(tiny_model_folder, tmp_path / "mine")))
+
+
+def num_hooks(engine: Engine) -> int:
+    pipeline = engine._loaded.pipeline
+    modules = [*pipeline.text_encoder.modules(), *pipeline.transformer.modules(), *pipeline.vae.modules()]
+    return sum(len(module._forward_pre_hooks) for module in modules)
+
+
+# -- plans ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_settles_model_size_steps_and_seed(shared, tiny_model_folder):
+    request = shared.plan(GenerationRequest(PROMPT, width=64)).request
+    assert request.model == str(tiny_model_folder)
+    assert (request.height, request.width, request.num_frames, request.fps) == (32, 64, 17, 8)
+    assert (request.num_inference_steps, request.guidance_scale) == (3, 4.0)
+    assert request.seed is not None
+    assert shared.plan(request).request == request
+
+
+def test_a_plan_draws_another_seed_each_time(shared):
+    assert len({shared.plan(GenerationRequest(PROMPT)).request.seed for _ in range(5)}) == 5
+
+
+def test_a_plan_makes_no_file_and_loads_no_model(tiny_model_folder, tmp_path):
+    engine = Engine(str(tiny_model_folder))
+    engine.plan(GenerationRequest(PROMPT))
+    assert engine._loaded is None
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_plan_names_words_never_seen(shared):
+    (note,) = shared.plan(GenerationRequest("a tiger in the desert")).notes
+    assert "it has never seen: tiger." in note and "--model opensora-1.2" in note
+
+
+def test_a_plan_says_what_of_a_long_prompt_is_cut_off(shared):
+    long = "a red ball and a blue ball and a green ball and two star over the moon"
+    (note,) = shared.plan(GenerationRequest(long)).notes
+    assert note == "The prompt has 18 tokens and the model reads 12, so this is cut off: 'and two star over the moon'."
+    assert shared.plan(GenerationRequest("a red ball and a blue ball and a green ball")).notes == ()
+    (note,) = shared.plan(
+        GenerationRequest("a red ball and a blue boat", camera_motion="over the moon", motion_score=5)
+    ).notes
+    assert "cut off" in note and "over the moon" in note, "what is appended to the prompt counts as well"
+
+
+def test_a_prompt_that_cleaning_empties_is_refused(shared):
+    with pytest.raises(BadRequest, match="Nothing of '红色的球' is left that the model can read"):
+        shared.plan(GenerationRequest("红色的球"))
+    with pytest.raises(BadRequest, match="Nothing of '红色的球' is left"):
+        shared.plan(GenerationRequest("|0| a ball |1| 红色的球", num_loops=2))
+
+
+def test_a_picture_that_is_none_is_refused_before_any_work(shared, tmp_path):
+    (tmp_path / "notes.png").write_text("no picture")
+    with pytest.raises(BadMedia, match=r"notes\.png is not a picture that can be read"):
+        shared.plan(GenerationRequest(PROMPT, image=str(tmp_path / "notes.png")))
+    with pytest.raises(BadMedia, match=r"There is no picture at .*missing\.png"):
+        shared.plan(GenerationRequest(PROMPT, image=str(tmp_path / "missing.png")))
+    with pytest.raises(BadMedia, match="is not a video that can be read"):
+        shared.plan(GenerationRequest(PROMPT, extend=str(tmp_path / "notes.png")))
+
+
+# -- videos -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_video_has_the_size_asked_for_and_a_report(shared):
+    stages, steps = [], []
+    generation = shared.generate(
+        GenerationRequest(PROMPT, seed=7),
+        progress=lambda step, total, latents: steps.append((step, total, latents is not None)),
+        on_stage=stages.append,
+    )
+    assert generation.frames.shape == (17, 32, 48, 3) and generation.frames.dtype == np.uint8
+    assert generation.frames.std() > 1, "not one flat colour"
+    assert stages == ["load", "text", "denoise", "decode"]
+    assert steps == [(0, 3, False), (1, 3, True), (2, 3, True), (3, 3, True)]
+    report = generation.report
+    assert (report.height, report.width, report.num_frames, report.fps) == (32, 48, 17, 8)
+    assert (report.model, report.steps, report.device, report.dtype) == ("tiny", 3, "cpu", "fp32")
+    assert list(report.seconds) == ["load", "text", "denoise", "decode"]
+    assert all(seconds > 0 for seconds in report.seconds.values())
+    assert set(report.versions) == {"chai", "python", "torch", "diffusers", "transformers"}
+    assert (generation.request.device, generation.request.dtype, generation.request.offload) == ("cpu", "fp32", "none")
+
+
+def test_a_seed_gives_one_video_bit_by_bit(shared):
+    first, again = (shared.generate(GenerationRequest(PROMPT, seed=7)) for _ in range(2))
+    assert torch.equal(first.latents, again.latents) and np.array_equal(first.frames, again.frames)
+    assert first.report.latents_sha256 == again.report.latents_sha256
+    other = shared.generate(GenerationRequest(PROMPT, seed=8))
+    assert not torch.equal(first.latents, other.latents)
+    assert first.report.latents_sha256 != other.report.latents_sha256
+
+
+def test_a_video_is_the_same_among_others_as_alone(shared):
+    requests = [GenerationRequest(prompt, seed=7) for prompt in ("a blue star", PROMPT, "a boat")]
+    batch = list(shared.generate_batch(requests))
+    assert [generation.request.prompt for generation in batch] == ["a blue star", PROMPT, "a boat"]
+    assert torch.equal(batch[1].latents, shared.generate(requests[1]).latents)
+
+
+def test_a_batch_is_checked_whole_before_it_begins(shared):
+    with pytest.raises(BadRequest):
+        shared.generate_batch([GenerationRequest(PROMPT), GenerationRequest("红")])
+
+
+def test_every_wish_changes_the_video(shared):
+    plain = GenerationRequest(PROMPT, seed=7)
+    seen = {shared.generate(plain).report.latents_sha256}
+    wishes = [
+        {"negative_prompt": "a boat"},
+        {"guidance_scale": 1.0},
+        {"num_inference_steps": 4},
+        {"fps": 24},
+        {"camera_motion": "bouncing"},
+        {"prompt": "a blue star"},
+    ]
+    for wish in wishes:
+        seen.add(shared.generate(GenerationRequest(**{**plain.to_json(), **wish})).report.latents_sha256)
+    assert len(seen) == 1 + len(wishes)
+
+
+@pytest.mark.parametrize(("height", "width", "num_frames"), [(33, 47, 17), (16, 16, 1), (32, 32, 16), (24, 40, 20)])
+def test_odd_sizes_and_lengths_come_out_as_asked_for(shared, height, width, num_frames):
+    request = GenerationRequest(PROMPT, height=height, width=width, num_frames=num_frames, num_inference_steps=1)
+    assert shared.generate(request).frames.shape == (num_frames, height, width, 3)
+
+
+def test_loops_go_on_from_the_clip_before(shared):
+    request = GenerationRequest("|0| a red ball |1| a blue ball", seed=7, num_loops=2)
+    steps = []
+    generation = shared.generate(request, progress=lambda step, total, _: steps.append((step, total)))
+    assert len(generation.frames) == 17 + 12, "two latent frames, which are 5 frames, are shared"
+    assert steps[-1] == (6, 6) and generation.report.steps == 6
+
+
+def test_a_picture_is_kept_as_the_first_latent_frame(shared, tmp_path):
+    picture = np.zeros((70, 70, 3), np.uint8)
+    picture[:, 35:] = (250, 120, 10)
+    Image.fromarray(picture).save(tmp_path / "start.png")
+    request = GenerationRequest(PROMPT, seed=7, image=str(tmp_path / "start.png"))
+    generation = shared.generate(request)
+    assert generation.frames.shape == (17, 32, 48, 3)
+    fitted = np.array(Image.fromarray(picture).resize((48, 48), Image.Resampling.LANCZOS))[8:40]
+    pixels = torch.from_numpy(fitted).permute(2, 0, 1)[None, :, None].float() / 127.5 - 1  # (1, 3, 1, H, W)
+    with torch.no_grad():
+        given = shared._loaded.pipeline.vae.encode(pixels).latent_dist.mode()
+    assert torch.allclose(generation.latents[:, :, :1], given, atol=1e-4)
+    assert not torch.equal(generation.latents, shared.generate(GenerationRequest(PROMPT, seed=7)).latents)
+
+
+def test_an_extended_video_begins_with_the_earlier_one(shared, tmp_path):
+    path = shared.generate(GenerationRequest(PROMPT, seed=7)).save(tmp_path / "first.mp4")[0].path
+    generation = shared.generate(GenerationRequest("a blue ball falling", seed=8, extend=str(path)))
+    earlier = read_video(path).frames
+    assert generation.frames.shape == (17 + 12, 32, 48, 3)
+    assert np.array_equal(generation.frames[:17], earlier)
+    assert generation.report.num_frames == 29
+    longer = shared.generate(GenerationRequest(PROMPT, seed=8, extend=str(path), num_frames=51, num_inference_steps=1))
+    assert len(longer.frames) == 17 + 51 - 17, "of a clip of several chunks one whole chunk is shared"
+
+
+def test_a_video_is_extended_at_its_own_size_and_speed(shared, tmp_path):
+    path = write_video(tmp_path / "two.png", np.full((2, 50, 40, 3), 90, np.uint8), 12, FPS_12).path
+    generation = shared.generate(GenerationRequest(PROMPT, extend=str(path), num_inference_steps=1))
+    assert generation.frames.shape == (2 + 12, 50, 40, 3), "two frames are too few to go on from: the first is held"
+    assert (generation.frames[:2] == 90).all()
+    assert generation.fps == 12 and generation.report.notes == ()
+
+
+def test_what_is_cut_off_a_start_of_another_shape_is_told(shared, tmp_path):
+    path = write_video(tmp_path / "two.png", np.full((2, 50, 40, 3), 90, np.uint8), 12, FPS_12).path
+    request = GenerationRequest(PROMPT, extend=str(path), height=32, width=48, num_inference_steps=1)
+    generation = shared.generate(request)
+    assert generation.frames.shape == (2 + 12, 32, 48, 3)
+    assert generation.report.notes == (
+        "The earlier video is 40x50 and the video 48x32, so its top and bottom are cut off.",
+    )
+    (note,) = shared.plan(GenerationRequest(PROMPT, image=str(path / "0001.png"), height=50, width=16)).notes
+    assert note == "The picture is 40x50 and the video 16x50, so its left and right are cut off."
+
+
+def test_too_few_frames_to_extend_a_video_are_refused(shared, tmp_path):
+    path = write_video(tmp_path / "two.png", np.full((2, 50, 40, 3), 90, np.uint8), 12).path
+    with pytest.raises(BadRequest, match="4 frames are too few to extend a video: ask for 9"):
+        shared.plan(GenerationRequest(PROMPT, extend=str(path), num_frames=4))
+
+
+def test_a_saved_video_carries_all_that_repeats_it(shared, tmp_path):
+    generation = shared.generate(GenerationRequest(PROMPT))
+    written, report = generation.save(tmp_path / "out.mp4")
+    assert list(report.seconds) == ["load", "text", "denoise", "decode", "write"]
+    carried = read_metadata(written.path)["chai"]
+    assert Report.from_json(carried["report"]) == generation.report
+    request = GenerationRequest.from_json(carried["request"])
+    assert request == generation.request
+    assert torch.equal(shared.generate(request).latents, generation.latents)
+
+
+def test_one_engine_serves_several_models_and_keeps_one(tiny_model_folder, tmp_path):
+    engine = own_engine(tiny_model_folder, tmp_path)
+    first = engine.generate(GenerationRequest(PROMPT, seed=7, num_inference_steps=1))
+    second = engine.generate(GenerationRequest(PROMPT, seed=7, num_inference_steps=1, model=str(tiny_model_folder)))
+    assert first.report.latents_sha256 == second.report.latents_sha256
+    assert first.report.model_fingerprint == second.report.model_fingerprint
+    assert engine._loaded.model.folder == tiny_model_folder
+    engine.unload()
+    assert engine._loaded is None
+
+
+def test_bf16_is_another_machine_for_the_same_model(shared):
+    half = shared.generate(GenerationRequest(PROMPT, seed=7, dtype="bf16"))
+    full = shared.generate(GenerationRequest(PROMPT, seed=7))
+    assert half.report.dtype == "bf16"
+    assert half.report.latents_sha256 != full.report.latents_sha256
+    assert torch.allclose(half.latents, full.latents, atol=0.3), "three steps in bf16 drift, but stay near"
+
+
+# -- stopping ---------------------------------------------------------------------------------------------------------
+
+
+def test_progress_can_stop_a_run(shared):
+    def stop_at_two(step, total, latents):
+        return step < 2
+
+    with pytest.raises(Cancelled):
+        shared.generate(GenerationRequest(PROMPT), progress=stop_at_two)
+
+    def raise_at_one(step, total, latents):
+        if step == 1:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        shared.generate(GenerationRequest(PROMPT), progress=raise_at_one)
+    assert num_hooks(shared) == 0
+    assert isinstance(shared.generate(GenerationRequest(PROMPT)), Generation), "the engine is free again"
+
+
+@pytest.mark.parametrize("stage", ["text", "denoise", "decode"])
+def test_an_event_stops_a_run_in_every_stage(shared, stage):
+    cancel, steps = threading.Event(), []
+
+    def stop_here(name):
+        if name == stage:
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        shared.generate(
+            GenerationRequest(PROMPT), lambda step, *_: steps.append(step), cancel=cancel, on_stage=stop_here
+        )
+    assert num_hooks(shared) == 0
+    assert steps == {"text": [0], "denoise": [0, 1], "decode": [0, 1, 2, 3]}[stage]
+
+
+def test_a_run_can_be_stopped_while_another_has_the_engine(shared):
+    cancel, outcome = threading.Event(), []
+
+    def second():
+        try:
+            shared.generate(GenerationRequest(PROMPT), cancel=cancel)
+        except Cancelled:
+            outcome.append("stopped in the queue")
+
+    def first_step(step, total, latents):
+        if step == 1:
+            waiting = threading.Thread(target=second)
+            waiting.start()
+            cancel.set()
+            waiting.join(timeout=20)
+
+    shared.generate(GenerationRequest(PROMPT), progress=first_step)
+    assert outcome == ["stopped in the queue"]
+
+
+def test_two_threads_get_the_videos_they_asked_for(shared):
+    alone = {seed: shared.generate(GenerationRequest(PROMPT, seed=seed)).latents for seed in (1, 2)}
+    together = {}
+
+    def work(seed):
+        together[seed] = shared.generate(GenerationRequest(PROMPT, seed=seed)).latents
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in alone]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert all(torch.equal(alone[seed], together[seed]) for seed in alone)
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_latents_that_are_no_numbers_stop_the_run_with_advice(tiny_model_folder, tmp_path):
+    engine = own_engine(tiny_model_folder, tmp_path)
+    engine.generate(GenerationRequest(PROMPT, num_inference_steps=1))
+    with torch.no_grad():
+        engine._loaded.pipeline.transformer.proj_out.weight.fill_(float("nan"))
+    with pytest.raises(ChaiError, match="no longer finite numbers after step 1 of 3: run again in bf16 or fp32"):
+        engine.generate(GenerationRequest(PROMPT))
+    assert num_hooks(engine) == 0
+
+
+def test_weights_of_another_shape_are_a_damaged_checkpoint(tiny_model_folder, tmp_path):
+    engine = own_engine(tiny_model_folder, tmp_path)
+    config = tmp_path / "mine" / "transformer" / "config.json"
+    config.write_text(config.read_text().replace('"hidden_size": 32', '"hidden_size": 64'))
+    with pytest.raises(DamagedCheckpoint, match="mine/transformer"):
+        engine.generate(GenerationRequest(PROMPT))
+
+
+def test_a_flipped_header_is_a_damaged_checkpoint(tiny_model_folder, tmp_path):
+    engine = own_engine(tiny_model_folder, tmp_path)
+    (weights,) = (tmp_path / "mine" / "vae").glob("*.safetensors")
+    content = weights.read_bytes()
+    weights.write_bytes(content.replace(b'"F32"', b'"X32"', 1))
+    with pytest.raises(DamagedCheckpoint, match="mine/vae"):
+        engine.generate(GenerationRequest(PROMPT))
+
+
+def test_a_device_that_is_not_here_is_refused(shared, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(BadRequest, match="There is no cuda:1 on this machine: ask for --device cpu"):
+        shared.generate(GenerationRequest(PROMPT, device="cuda:1"))
+
+
+def test_the_machine_is_chosen_by_what_is_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_machine(None, None, None) == Machine("cpu", "fp32", "none")
+    with pytest.raises(BadRequest, match="does nothing on cpu: leave --offload out"):
+        choose_machine("cpu", None, "model")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert choose_machine(None, None, "sequential") == Machine("cuda", "bf16", "sequential")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert choose_machine("cuda:0", None, None) == Machine("cuda:0", "fp32", "none")
+
+
+def test_memory_that_runs_out_is_told_with_what_to_do(shared, monkeypatch):
+    shared.generate(GenerationRequest(PROMPT, num_inference_steps=1))
+
+    def out_of_memory(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(shared._loaded.pipeline.vae.temporal_vae.decoder, "forward", out_of_memory)
+    words = "The memory of cpu does not hold 17 frames of 48x32: ask for a smaller size or fewer frames"
+    with pytest.raises(ChaiError, match=words):
+        shared.generate(GenerationRequest(PROMPT))
+
+
+def test_a_model_too_large_for_the_memory_is_told(tiny_model_folder, monkeypatch):
+    def out_of_memory(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("chai_app.opensora.OpenSoraPipeline.to", out_of_memory)
+    with pytest.raises(ChaiError, match="The memory of cpu does not hold the model tiny: close what else is using it"):
+        Engine(str(tiny_model_folder)).generate(GenerationRequest(PROMPT))
+
+
+def test_importing_the_engine_loads_nothing_heavy():
+    import subprocess
+
+    heavy = "{'torch', 'diffusers', 'transformers', 'numpy', 'av', 'PIL', 'rich', 'typer'}"
+    code = f"import sys, chai_app.engine; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

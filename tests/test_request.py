@@ -1,0 +1,86 @@
+"""What a request refuses, and that it survives JSON."""
+
+import json
+import math
+
+import pytest
+
+from chai_app.errors import BadRequest
+from chai_app.request import GenerationRequest, Report, RequestDefaults
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "\n\t"])
+def test_a_blank_prompt_is_refused(prompt):
+    with pytest.raises(BadRequest, match="The prompt is empty: say in a few words"):
+        GenerationRequest(prompt)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("num_inference_steps", 0, r"number of steps \(30 is usual\) must be a whole number from 1 to 1000, not 0"),
+        ("num_inference_steps", -3, "must be a whole number from 1 to 1000, not -3"),
+        ("num_inference_steps", 10**9, "must be a whole number from 1 to 1000"),
+        ("num_inference_steps", 2.5, "must be a whole number"),
+        ("num_inference_steps", True, "must be a whole number"),
+        ("height", 0, "Height in pixels must be a whole number from 16 to 4096, not 0"),
+        ("width", 100_000, "Width in pixels"),
+        ("num_frames", 0, "number of frames must be a whole number from 1 to 1000"),
+        ("fps", 0, "Frames per second must be a number from 1 to 120, not 0"),
+        ("fps", math.nan, "not nan"),
+        ("guidance_scale", math.inf, "not inf"),
+        ("guidance_scale", "7", "not '7'"),
+        ("seed", -1, "The seed must be a whole number"),
+        ("num_loops", 0, "The number of loops must be a whole number from 1 to 64"),
+        ("num_loops", None, "The number of loops must be a whole number from 1 to 64"),
+        ("aesthetic_score", 65, "aesthetic score"),
+        ("camera_motion", " ", "camera_motion must be a text that is not blank"),
+        ("dtype", "fp8", "Unknown dtype 'fp8': choose one of fp32, bf16, fp16"),
+        ("offload", "disk", "Unknown offload 'disk': choose one of none, model, sequential"),
+        ("device", "gpu", "Unknown device 'gpu': choose cpu, cuda"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_with_what_would(field, value, words):
+    with pytest.raises(BadRequest, match=words):
+        GenerationRequest("a ball", **{field: value})
+
+
+def test_a_picture_can_neither_start_from_one_nor_loop():
+    for more in ({"image": "a.png"}, {"extend": "a.mp4"}, {"num_loops": 2}):
+        with pytest.raises(BadRequest, match="1 frame makes a picture"):
+            GenerationRequest("a ball", num_frames=1, **more)
+    with pytest.raises(BadRequest, match="either an image to start from or a video to extend"):
+        GenerationRequest("a ball", image="a.png", extend="a.mp4")
+
+
+def test_a_request_survives_json():
+    request = GenerationRequest("ein Ball, „rot“", negative_prompt="", fps=23.976, seed=2**63 - 1, device="cuda:1")
+    assert GenerationRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
+    assert GenerationRequest.from_json({"prompt": "a ball"}) == GenerationRequest("a ball")
+
+
+def test_an_unknown_field_is_named_with_the_fields_there_are():
+    with pytest.raises(BadRequest, match="Unknown field 'promt' in a request: the fields are prompt, negative_prompt"):
+        GenerationRequest.from_json({"promt": "a ball"})
+    with pytest.raises(BadRequest, match="The prompt is empty"):
+        GenerationRequest.from_json({"seed": 3})
+    with pytest.raises(BadRequest, match="JSON object with a prompt, not list"):
+        GenerationRequest.from_json(["a ball"])
+
+
+def test_defaults_fill_only_what_was_left_open():
+    request = GenerationRequest("a ball", height=64, guidance_scale=0).resolved(RequestDefaults(fps=8))
+    assert (request.height, request.width, request.guidance_scale, request.fps) == (64, 426, 0, 8)
+    assert request.seed is None
+
+
+def test_a_report_survives_json_and_a_newer_version():
+    report = Report(
+        "tiny", "0123", 3, 32, 48, 17, 8.0, "cpu", "fp32", "ff", {"load": 1.5, "text": 0.5}, {}, ("a note",)
+    )
+    values = json.loads(json.dumps(report.to_json()))
+    assert Report.from_json(values) == report
+    assert Report.from_json({**values, "donor": "a field of tomorrow"}) == report
+    assert report.total_seconds == 2.0
+    with pytest.raises(BadRequest, match="not a report of ours"):
+        Report.from_json({"model": "tiny"})

@@ -1,0 +1,199 @@
+"""What a video file promises: it holds the frames, the right speed and colours, and its metadata, or is not there."""
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from chai_app import video
+from chai_app.errors import BadMedia, BadRequest, CannotWrite
+from chai_app.pictures import read_image
+from chai_app.video import check_writable, final_path, read_metadata, read_video, write_video
+
+METADATA = {"chai": {"request": {"prompt": 'ein roter Ball, „schön" ⟨x⟩\nline two', "seed": 7}, "report": {"fps": 8}}}
+COLOURS = {"red": (200, 30, 40), "blue": (20, 90, 220), "yellow": (240, 220, 30)}
+
+
+def stripes(num_frames: int = 9, height: int = 48, width: int = 64) -> np.ndarray:
+    """Calm coloured stripes with a white box that walks to the right: uint8 (T, H, W, 3)."""
+    frames = np.zeros((num_frames, height, width, 3), np.uint8)
+    for i, colour in enumerate(COLOURS.values()):
+        frames[:, :, i * width // 3 :] = colour
+    for i in range(num_frames):
+        frames[i, 4:12, 2 * i : 2 * i + 8] = 255
+    return frames
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """A small disk of its own at `folder`; the test is passed over where such a disk may not be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ".png"])
+def test_frames_speed_and_metadata_come_back(tmp_path, suffix):
+    frames = stripes(height=96, width=192)
+    written = write_video(tmp_path / f"clip{suffix}", frames, 8, METADATA)
+    clip = read_video(written.path)
+    assert clip.frames.shape == frames.shape
+    assert clip.fps == pytest.approx(8, rel=0.02)
+    assert np.abs(clip.frames.astype(int) - frames).mean() < 3
+    assert read_metadata(written.path) == METADATA
+    assert written.size_bytes > 0 and written.notes == ()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [written.path.name]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_colours_are_right_within_rounding(tmp_path, suffix):
+    """4:2:0 rounds and smears edges; the middle of a stripe must be right to 4 of 255."""
+    clip = read_video(write_video(tmp_path / f"clip{suffix}", stripes(), 8).path)
+    for i, colour in enumerate(COLOURS.values()):
+        assert np.abs(clip.frames[:, 40, 10 + i * 64 // 3].astype(int) - colour).max() <= 4
+
+
+def test_mp4_is_what_browsers_play(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", stripes(), 23.976, METADATA).path
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert float(stream.average_rate) == pytest.approx(23.976)
+        assert stream.frames == 9
+        assert next(container.decode(stream)).colorspace == 1  # BT.709, said aloud
+    content = path.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat"), "the index stands in front"
+
+
+def test_odd_sizes_gain_one_row_or_column_and_say_so(tmp_path):
+    frames = stripes(height=95, width=191)
+    written = write_video(tmp_path / "odd.mp4", frames, 8)
+    clip = read_video(written.path)
+    assert clip.frames.shape == (9, 96, 192, 3)
+    assert np.abs(clip.frames[:, :95, :191].astype(int) - frames).mean() < 3
+    assert written.notes == ("mp4 needs even sizes: the last row or column is doubled to 192x96.",)
+    assert write_video(tmp_path / "odd.gif", frames, 8).notes == ()
+
+
+def test_one_frame_as_png_is_one_exact_picture(tmp_path):
+    frames = stripes(num_frames=1)
+    written = write_video(tmp_path / "still.png", frames, 24, METADATA)
+    assert written.path == tmp_path / "still.png"
+    assert np.array_equal(read_image(written.path), frames[0])
+    assert read_metadata(written.path) == METADATA
+
+
+def test_several_frames_as_png_are_a_folder_of_exact_pictures(tmp_path):
+    frames = stripes()
+    write_video(tmp_path / "clip.png", stripes(num_frames=12), 8)
+    written = write_video(tmp_path / "clip.png", frames, 8, METADATA)  # replaces the twelve
+    assert written.path == final_path(tmp_path / "clip.png", 9) == tmp_path / "clip"
+    assert sorted(p.name for p in written.path.iterdir()) == [f"{i:04d}.png" for i in range(1, 10)]
+    assert np.array_equal(read_video(written.path).frames, frames)
+
+
+def test_a_folder_with_other_things_is_never_replaced_by_frames(tmp_path):
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "diary.txt").write_text("mine")
+    with pytest.raises(CannotWrite, match="holds other things"):
+        check_writable(tmp_path / "clip.png", 9)
+    with pytest.raises(CannotWrite, match="holds other things"):
+        write_video(tmp_path / "clip.png", stripes(), 8)
+    assert (tmp_path / "clip" / "diary.txt").read_text() == "mine"
+
+
+def test_a_gif_keeps_the_length_of_the_clip(tmp_path):
+    """A gif counts in 1/100 s, so 24 frames a second cannot be told frame by frame: the sum must be right."""
+    path = write_video(tmp_path / "clip.gif", stripes(num_frames=24), 24).path
+    with av.open(str(path)) as container:
+        seconds = sum(float(p.duration * p.time_base) for p in container.demux(video=0) if p.duration)
+    assert seconds == pytest.approx(1.0, abs=0.02)
+
+
+def test_unknown_kind_of_file_is_refused_with_the_choices(tmp_path):
+    for name in ("clip.avi", "clip"):
+        with pytest.raises(BadRequest, match=r"end its name in \.mp4, \.webm, \.gif, \.png"):
+            check_writable(tmp_path / name, 9)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    for attempt in (lambda p: check_writable(p, 9), lambda p: write_video(p, stripes(), 8)):
+        with pytest.raises(CannotWrite, match="nowhere is not there: make it first"):
+            attempt(tmp_path / "nowhere" / "clip.mp4")
+
+
+def test_a_closed_folder_is_named(tmp_path, monkeypatch):
+    """Made by hand, since root may write everywhere."""
+
+    def refused(self, *_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_bytes", refused)
+    with pytest.raises(CannotWrite, match=r"clip\.mp4 cannot be written, because .* is closed to you"):
+        check_writable(tmp_path / "clip.mp4", 9)
+
+
+def test_a_folder_on_a_read_only_disk_is_named(tmp_path):
+    with mounted(tmp_path / "disk", "ro"), pytest.raises(CannotWrite, match="is closed to you: name another place"):
+        check_writable(tmp_path / "disk" / "clip.mp4", 9)
+
+
+def test_a_full_disk_leaves_the_older_video_and_nothing_else(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4", stripes(), 8, METADATA).path
+    before = path.read_bytes()
+
+    def disk_full(temporary, *_):
+        temporary.write_bytes(b"half a video")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(video, "_encode", disk_full)
+    with pytest.raises(CannotWrite, match=r"The disk is full, so .*clip\.mp4 was not written"):
+        write_video(path, stripes(), 8)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ".png"])
+def test_a_really_full_disk_is_told_in_one_sentence(tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr(video, "check_folder", lambda path: None)  # it would refuse so small a disk beforehand
+    noise = np.random.default_rng(0).integers(0, 256, (9, 128, 128, 3), dtype=np.uint8)
+    with mounted(tmp_path / "disk", "size=16k"):
+        with pytest.raises(CannotWrite, match="The disk is full"):
+            write_video(tmp_path / "disk" / f"clip{suffix}", noise, 8)
+        assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_a_disk_without_room_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    with pytest.raises(CannotWrite, match="is full: free some space"):
+        check_writable(tmp_path / "clip.mp4", 9)
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    text = tmp_path / "notes.mp4"
+    text.write_text("this is no video")
+    for read in (read_video, read_metadata):
+        with pytest.raises(BadMedia, match=r"notes\.mp4 is not a video that can be read"):
+            read(text)
+        with pytest.raises(BadMedia, match="There is no video"):
+            read(tmp_path / "missing.mp4")
+    with pytest.raises(BadMedia, match=r"notes\.mp4 is not a picture that can be read"):
+        read_image(text)
+    with pytest.raises(BadMedia, match="There is no picture"):
+        read_image(tmp_path / "missing.png")
+
+
+def test_a_video_of_someone_else_has_no_metadata_of_ours(tmp_path):
+    assert read_metadata(write_video(tmp_path / "plain.mp4", stripes(), 8).path) == {}
+    assert read_metadata(write_video(tmp_path / "plain.gif", stripes(), 8).path) == {}
