@@ -1,0 +1,53 @@
+"""Trained parts become the folder that ships: diffusers' layout in fp16, and a card that tells what the model knows."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast, T5EncoderModel
+
+from ..opensora.autoencoder import AutoencoderKLOpenSora
+from ..opensora.pipeline import OpenSoraPipeline
+from ..opensora.schedule import new_scheduler
+from ..opensora.transformer import OpenSoraTransformer3DModel
+from .captions import all_words
+from .world import COLOURS, FPS, FRAME_SIZE_PX, MOTIONS, NUM_FRAMES, OBJECTS, SCENES
+
+FOLDER = Path(__file__).parents[2] / "assets" / "demo"
+CARD: dict[str, Any] = {
+    "name": "demo",
+    "about": "small, bundled, for any CPU: a little world of drawn things",
+    "defaults": {
+        "height": FRAME_SIZE_PX,
+        "width": FRAME_SIZE_PX,
+        "num_frames": NUM_FRAMES,
+        "fps": FPS,
+        "num_inference_steps": 30,
+        "guidance_scale": 4.0,
+    },
+    "vocabulary": {
+        "objects": list(OBJECTS),
+        "colours": list(COLOURS),
+        "scenes": list(SCENES),
+        "motions": list(MOTIONS),
+        "words": all_words(),
+    },
+}
+
+
+def package(
+    tokenizer: PreTrainedTokenizerFast,
+    text_encoder: T5EncoderModel,
+    vae: AutoencoderKLOpenSora,
+    transformer: OpenSoraTransformer3DModel,
+    folder: Path = FOLDER,
+) -> None:
+    """Write everything that a run needs; the judge and the text-image model have folders of their own beside it."""
+    parts = {"text_encoder": text_encoder, "vae": vae, "transformer": transformer}
+    halves = {name: copy.deepcopy(part).to(torch.float16) for name, part in parts.items()}
+    OpenSoraPipeline(tokenizer=tokenizer, scheduler=new_scheduler(), **halves).save_pretrained(folder)
+    (folder / "chai.json").write_text(json.dumps(CARD, indent=1) + "\n")

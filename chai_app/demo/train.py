@@ -1,0 +1,121 @@
+"""Train every part of the demo model, one after the other: `python -m chai_app.demo.train`.
+
+Interrupt it at any time; the same command goes on where it stopped. Each part can be named alone, in the order of
+`PARTS`. Losses go to RUN/*.log.jsonl; the finished weights go to assets/demo.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerFast, T5EncoderModel
+
+from ..opensora.autoencoder import AutoencoderKLOpenSora
+from . import train_autoencoder, train_embedder, train_judge, train_text, train_transformer
+from .data import clips, specs
+from .judge import WEIGHTS, save_judge
+from .package import FOLDER, package
+from .training import Settings
+
+TRAINING_CLIPS, JUDGE_CLIPS, TEST_CLIPS = 12_000, 6_000, 600
+
+
+class Training:
+    """One training run: its folder, and each part as a method that picks up what earlier parts left there."""
+
+    def __init__(self, run: Path, speed_up: int = 1) -> None:
+        self.run, self.data, self.speed_up = run, run / "clips", speed_up
+
+    def _settings(self, settings: Settings) -> Settings:
+        return replace(settings, steps=max(2, settings.steps // self.speed_up))
+
+    def _count(self, number: int) -> int:
+        return max(64, number // self.speed_up)
+
+    def judge(self) -> None:
+        number = self._count(JUDGE_CLIPS)
+        pixels = clips(self.data, "judge", number)
+        judge = train_judge.train_judge(pixels, specs("judge", number), self.run, self._settings(train_judge.SETTINGS))
+        save_judge(judge, WEIGHTS if self.speed_up == 1 else self.run / "judge.safetensors")
+
+    def text_encoder(self) -> None:
+        tokenizer, encoder = train_text.train_text_encoder(self.run, self._settings(train_text.SETTINGS))
+        tokenizer.save_pretrained(self.run / "tokenizer")
+        encoder.save_pretrained(self.run / "text_encoder")
+
+    def embedder(self) -> None:
+        number = self._count(JUDGE_CLIPS)
+        model = train_embedder.train_embedder(
+            clips(self.data, "judge", number), specs("judge", number), self.run, self._settings(train_embedder.SETTINGS)
+        )
+        train_embedder.save_embedder(model, (FOLDER if self.speed_up == 1 else self.run) / "embedder")
+
+    def autoencoder(self) -> None:
+        torch.manual_seed(train_autoencoder.FRAME_SETTINGS.seed)
+        model = train_autoencoder.new_autoencoder()
+        pixels = clips(self.data, "train", self._count(TRAINING_CLIPS))
+        train_autoencoder.train_frames(model, pixels, self.run, self._settings(train_autoencoder.FRAME_SETTINGS))
+        train_autoencoder.train_latents(model, pixels, self.run, self._settings(train_autoencoder.LATENT_SETTINGS))
+        train_autoencoder.train_clips(model, pixels, self.run, self._settings(train_autoencoder.CLIP_SETTINGS))
+        train_autoencoder.train_clips(
+            model,
+            pixels,
+            self.run,
+            self._settings(train_autoencoder.DECODER_SETTINGS),
+            name="autoencoder_decoders",
+            with_encoders=False,
+        )
+        train_autoencoder.measure_latents(model.eval(), pixels)
+        model.save_pretrained(self.run / "vae")
+
+    def transformer(self) -> None:
+        torch.manual_seed(train_transformer.FRAME_SETTINGS.seed)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(self.run / "tokenizer")
+        encoder = T5EncoderModel.from_pretrained(self.run / "text_encoder").eval()
+        vae = AutoencoderKLOpenSora.from_pretrained(self.run / "vae").eval()
+        number = self._count(TRAINING_CLIPS)
+        pixels, described = clips(self.data, "train", number), specs("train", number)
+        model = train_transformer.new_transformer()
+        for name, frames, settings in (
+            ("transformer_frames", True, train_transformer.FRAME_SETTINGS),
+            ("transformer_clips", False, train_transformer.CLIP_SETTINGS),
+        ):
+            latents = train_transformer.encode_clips(vae, pixels, self.run / f"{name}.f16", frames)
+            train_transformer.train_transformer(
+                name, model, tokenizer, encoder, latents, described, self.run, self._settings(settings)
+            )
+        model.save_pretrained(self.run / "transformer")
+        package(tokenizer, encoder, vae, model, FOLDER if self.speed_up == 1 else self.run / "packaged")
+
+
+PARTS: dict[str, Callable[[Training], None]] = {
+    "judge": Training.judge,
+    "text_encoder": Training.text_encoder,
+    "embedder": Training.embedder,
+    "autoencoder": Training.autoencoder,
+    "transformer": Training.transformer,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them if none is named")
+    parser.add_argument("--run", type=Path, default=Path("demo-training"), help="folder for clips, checkpoints, losses")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--speed-up", type=int, default=1, help="divide clips and steps: a rehearsal, ships nothing")
+    arguments = parser.parse_args()
+    unknown = [part for part in arguments.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"there is no part {unknown[0]!r}: choose from {', '.join(PARTS)}")
+    torch.set_num_threads(arguments.threads)
+    training = Training(arguments.run, arguments.speed_up)
+    for part in arguments.parts or PARTS:
+        PARTS[part](training)
+
+
+if __name__ == "__main__":
+    main()
