@@ -94,7 +94,7 @@ class OpenSoraAttnProcessor:
             encoder_hidden_states: where keys and values come from: a tensor (B, M, width), or for cross-attention the
                 pair that `OpenSoraCrossAttention.keys_values` made, each (B, M, H, D).
             attention_mask: (B, M), True where a key may be attended to.
-            image_rotary_emb: cosines and sines, each (N, D / 2).
+            image_rotary_emb: cosines and signed sines, each (N, D).
         Returns: (B, N, width).
         """
         query, key, value = attn.queries_keys_values(hidden_states, encoder_hidden_states, image_rotary_emb)
@@ -118,7 +118,7 @@ class OpenSoraSelfAttention(nn.Module, AttentionModuleMixin):
         self.q_norm = nn.RMSNorm(head_dim, eps=1e-6) if qk_norm else nn.Identity()
         self.k_norm = nn.RMSNorm(head_dim, eps=1e-6) if qk_norm else nn.Identity()
         self.proj = nn.Linear(hidden_size, hidden_size)
-        self.set_processor(OpenSoraAttnProcessor())
+        self.processor = OpenSoraAttnProcessor()
 
     def queries_keys_values(
         self,
@@ -131,7 +131,7 @@ class OpenSoraSelfAttention(nn.Module, AttentionModuleMixin):
         Args:
             hidden_states: (B, N, width).
             encoder_hidden_states: (B, M, width).
-            image_rotary_emb: cosines and sines, each (N, D / 2); needs M = N.
+            image_rotary_emb: cosines and signed sines, each (N, D); needs M = N.
         Returns: (B, N, H, D), (B, M, H, D), (B, M, H, D).
         """
         query, key, value = self._split(self.qkv(hidden_states))
@@ -169,7 +169,7 @@ class OpenSoraCrossAttention(nn.Module, AttentionModuleMixin):
         self.q_linear = nn.Linear(hidden_size, hidden_size)
         self.kv_linear = nn.Linear(hidden_size, 2 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
-        self.set_processor(OpenSoraAttnProcessor())
+        self.processor = OpenSoraAttnProcessor()
 
     def keys_values(self, text: Tensor) -> TextKeysValues:
         """(B, L, width) embedded text -> keys and values, each (B, L, H, D)."""
@@ -203,10 +203,10 @@ def rotate(hidden_states: Tensor, rotary_emb: RotaryEmbedding) -> Tensor:
 
     Args:
         hidden_states: (B, N, H, D).
-        rotary_emb: cosines and sines, each (N, D / 2).
+        rotary_emb: cosines and signed sines from `RotaryPositions`, each (N, D).
     Returns: (B, N, H, D).
     Source: Su et al., arXiv 2104.09864; pairs are neighbours (2 i, 2 i + 1), as in the released weights.
     """
-    cos, sin = (table.unsqueeze(1) for table in rotary_emb)  # (N, 1, D / 2)
-    even, odd = hidden_states.unflatten(-1, (-1, 2)).unbind(-1)  # (B, N, H, D / 2)
-    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)  # (B, N, H, D)
+    cos, sin = (table.unsqueeze(1) for table in rotary_emb)  # (N, 1, D)
+    swapped = hidden_states.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)  # (B, N, H, D)
+    return torch.addcmul(hidden_states * cos, swapped, sin)

@@ -115,8 +115,9 @@ class GivenFrames:
         Returns: the latents, and a mask (B, T), True for the frames that this step generates.
         """
         generated = self._ratios >= sigma
-        joining = (generated & ~self._generated).to(latents.device)
+        joining = generated & ~self._generated
         self._generated = generated
-        noised = (1 - sigma) * latents + sigma * self._noise
-        latents = torch.where(joining[None, None, :, None, None], noised, latents)
+        if joining.any():  # told here and not on the GPU, which would have to wait
+            noised = (1 - sigma) * latents + sigma * self._noise
+            latents = torch.where(joining.to(latents.device)[None, None, :, None, None], noised, latents)
         return latents, generated.to(latents.device).expand(latents.shape[0], -1)

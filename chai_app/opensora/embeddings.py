@@ -87,10 +87,15 @@ class RotaryPositions(nn.Module):
         self.register_buffer("freqs", theta ** -(torch.arange(0, head_dim, 2).float() / head_dim))
 
     def forward(self, length: int, dtype: torch.dtype) -> RotaryEmbedding:
-        """Cosines and sines of positions 0 to `length` - 1, each (length, head_dim / 2), taken in fp32."""
+        """Tables for `rotate`, of positions 0 to `length` - 1, taken in fp32.
+
+        Returns: cosines, and sines that are negative for the first channel of each pair; each (length, head_dim).
+        """
         positions = torch.arange(length, device=self.freqs.device, dtype=torch.float32)
         angles = torch.outer(positions, self.freqs.float())  # (T, head_dim / 2)
-        return angles.cos().to(dtype), angles.sin().to(dtype)
+        cos, sin = angles.cos(), angles.sin()
+        cos, sin = torch.stack((cos, cos), dim=-1), torch.stack((-sin, sin), dim=-1)  # (T, head_dim / 2, 2)
+        return cos.flatten(1).to(dtype), sin.flatten(1).to(dtype)
 
 
 def position_embedding(

@@ -145,9 +145,9 @@ class OpenSoraPipeline(DiffusionPipeline):
         cut = []
         for _, text in split_loops(prompt):
             text = clean_caption(with_scores(text, aesthetic_score, motion_score, camera_motion))
-            tokens = self.tokenizer(text, add_special_tokens=False).input_ids
-            room = limit - self.tokenizer.num_special_tokens_to_add()
-            cut.append(self.tokenizer.decode(tokens[room:], skip_special_tokens=True))
+            spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            unseen = spans["offset_mapping"][limit - self.tokenizer.num_special_tokens_to_add() :]
+            cut.append(text[unseen[0][0] :].strip() if unseen else "")
         return " ... ".join(filter(None, cut))
 
     def encode_prompt(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -407,13 +407,13 @@ class OpenSoraPipeline(DiffusionPipeline):
         """
         if (prompt is None) == (prompt_embeds is None):
             raise BadRequest("Give either a prompt or prompt_embeds, and not both.")
-        prompts = [prompt] if isinstance(prompt, str) else prompt
-        batch_size = len(prompt_embeds) if prompts is None else len(prompts)
+        prompts = [prompt] if isinstance(prompt, str) else prompt or []
+        batch_size = len(prompts) if prompt_embeds is None else len(prompt_embeds)
         self._check(batch_size, height, width, num_frames, num_inference_steps, num_loops, output_type, generator)
         if set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
             raise BadRequest(f"A step callback can have {', '.join(self._callback_tensor_inputs)}, and nothing else.")
         scores = (aesthetic_score, motion_score, camera_motion)
-        texts = [tuple(with_scores(text_for_loop(p, i), *scores) for p in prompts or ()) for i in range(num_loops)]
+        texts = [tuple(with_scores(text_for_loop(p, i), *scores) for p in prompts) for i in range(num_loops)]
         overlap = self.overlap(num_frames, condition_latent_frames) if num_loops > 1 else 0
         base_size, latent_frames = self.transformer.config.input_sq_size, self.vae.num_latent_frames(num_frames)
         shift = timestep_shift(height, width, num_frames, latent_frames, base_size)
@@ -424,14 +424,14 @@ class OpenSoraPipeline(DiffusionPipeline):
         collector, tail = FrameCollector(output_type), None
         clips: list[Tensor] = []
         try:
-            given_states = (prompt_embeds, prompt_attention_mask)
-            states = {
-                each: given_states if prompt is None else self.encode_prompt(each) for each in dict.fromkeys(texts)
+            states: dict[tuple[str, ...], tuple[Tensor, Tensor | None]] = {
+                each: self.encode_prompt(each) if prompt_embeds is None else (prompt_embeds, prompt_attention_mask)
+                for each in dict.fromkeys(texts)
             }
             negative = (negative_prompt_embeds, negative_prompt_attention_mask)
             if negative_prompt is not None and guidance_scale > 1:
-                one = isinstance(negative_prompt, str)
-                negative = self.encode_prompt([negative_prompt] * batch_size if one else negative_prompt)
+                unwanted = [negative_prompt] * batch_size if isinstance(negative_prompt, str) else negative_prompt
+                negative = self.encode_prompt(unwanted)
             contexts = {
                 each: guidance_context(self.transformer, *encoded, *negative, guidance_scale > 1)
                 for each, encoded in states.items()

@@ -76,17 +76,15 @@ class OpenSoraTransformerBlock(nn.Module):
             modulation: (B, T or 1, 1, 6, D).
             text: keys and values of the prompt, each (B, L, heads, head width).
             text_mask: (B, L), True for the prompt's tokens; None if nothing is padded.
-            image_rotary_emb: cosines and sines of the positions in time; None in a spatial block.
+            image_rotary_emb: tables of the positions in time, see `rotate`; None in a spatial block.
         Returns: (B, T, S, D).
         """
         batch, frames, patches = hidden_states.shape[:3]
         table = self.scale_shift_table + modulation
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = table.unbind(-2)  # (B, T or 1, 1, D)
 
-        attn = self._sequences(
-            modulated(self.norm1(hidden_states), shift_attn, scale_attn)
-        )  # (B*T, S, D) or (B*S, T, D)
-        attn = self.attn(attn, image_rotary_emb=image_rotary_emb)
+        attn = modulated(self.norm1(hidden_states), shift_attn, scale_attn)  # (B, T, S, D)
+        attn = self.attn(self._sequences(attn), image_rotary_emb=image_rotary_emb)  # (B*T, S, D) or (B*S, T, D)
         if self.is_temporal:
             attn = attn.unflatten(0, (batch, patches)).transpose(1, 2)  # (B, T, S, D)
         else:
