@@ -28,7 +28,7 @@ SPATIAL = {
     "sample_size": 64,
 }
 FRAME_SETTINGS = Settings(steps=3000, batch_size=16, peak_lr=2e-3, seed=11)
-LATENT_SETTINGS = Settings(steps=700, batch_size=4, peak_lr=1.5e-3, use_muon=True, seed=12)
+LATENT_SETTINGS = Settings(steps=900, batch_size=4, peak_lr=2e-3, use_muon=True, seed=12)
 CLIP_SETTINGS = Settings(steps=800, batch_size=3, peak_lr=8e-4, use_muon=True, seed=13)
 DECODER_SETTINGS = Settings(steps=600, batch_size=3, peak_lr=5e-4, use_muon=True, seed=14)
 FRAMES_PER_CLIP = 6  # of 17 are decoded to pixels: the spatial decoder is the costly half
@@ -40,7 +40,7 @@ def new_autoencoder() -> AutoencoderKLOpenSora:
     """An untrained one; its latents' mean and spread are measured once it is trained."""
     model = AutoencoderKLOpenSora(
         spatial=SPATIAL,
-        temporal_filters=32,
+        temporal_filters=24,
         temporal_num_res_blocks=1,
         temporal_channel_multipliers=(1, 2, 2, 3),
         temporal_norm_num_groups=8,
@@ -169,9 +169,14 @@ def _through_time(
 @torch.no_grad()
 def measure_latents(model: AutoencoderKLOpenSora, clips: NDArray[np.uint8]) -> None:
     """Set the latents' mean and spread per channel, over a sample of clips, so that normalised latents are N(0, 1)."""
-    model.shift.zero_(), model.scale.fill_(1)
+    model.shift.zero_()
+    model.scale.fill_(1)
+    sample = clips[:256]
     z = torch.cat(
-        [model.encode(to_signed(clips[i : i + 8]).transpose(1, 2)).latent_dist.mode() for i in range(0, 256, 8)]
+        [
+            model.encode(to_signed(sample[i : i + 8]).transpose(1, 2)).latent_dist.mode()
+            for i in range(0, len(sample), 8)
+        ]
     )
     model.shift.copy_(z.mean((0, 2, 3, 4)).view_as(model.shift))
     model.scale.copy_(z.std((0, 2, 3, 4)).view_as(model.scale))

@@ -32,7 +32,7 @@ MODEL_CFG: dict[str, Any] = {
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 3},
 }
 PREPROCESS_CFG = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "squash"}
-SETTINGS = Settings(steps=1000, batch_size=80, peak_lr=1.5e-3, seed=41)
+SETTINGS = Settings(steps=4000, batch_size=80, peak_lr=1.5e-3, seed=41)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from .judge import Judge, targets
 from .training import Settings, train
 from .world import ClipSpec
 
-SETTINGS = Settings(steps=1000, batch_size=32, peak_lr=1.5e-3, seed=21)
+SETTINGS = Settings(steps=3000, batch_size=32, peak_lr=1.5e-3, seed=21)
 
 
 def train_judge(
