@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from ..opensora.autoencoder import AutoencoderKLOpenSora
+from ..opensora.transformer import OpenSoraTransformer3DModel
 from . import train_autoencoder, train_embedder, train_judge, train_text, train_transformer
 from .data import clips, specs
 from .judge import WEIGHTS, save_judge
@@ -27,8 +28,8 @@ TRAINING_CLIPS, JUDGE_CLIPS, TEST_CLIPS = 12_000, 6_000, 600
 class Training:
     """One training run: its folder, and each part as a method that picks up what earlier parts left there."""
 
-    def __init__(self, run: Path, speed_up: int = 1) -> None:
-        self.run, self.data, self.speed_up = run, run / "clips", speed_up
+    def __init__(self, run: Path, speed_up: int = 1, start_from: Path | None = None) -> None:
+        self.run, self.data, self.speed_up, self.start_from = run, run / "clips", speed_up, start_from
 
     def _settings(self, settings: Settings) -> Settings:
         return replace(settings, steps=max(2, settings.steps // self.speed_up))
@@ -57,6 +58,9 @@ class Training:
     def autoencoder(self) -> None:
         torch.manual_seed(train_autoencoder.FRAME_SETTINGS.seed)
         model = train_autoencoder.new_autoencoder()
+        if self.start_from is not None:
+            shipped = AutoencoderKLOpenSora.from_pretrained(self.start_from / "vae")
+            model.load_state_dict(train_autoencoder.without_normalisation(shipped.state_dict()))
         pixels = clips(self.data, "train", self._count(TRAINING_CLIPS))
         train_autoencoder.train_frames(model, pixels, self.run, self._settings(train_autoencoder.FRAME_SETTINGS))
         train_autoencoder.train_latents(model, pixels, self.run, self._settings(train_autoencoder.LATENT_SETTINGS))
@@ -80,6 +84,9 @@ class Training:
         number = self._count(TRAINING_CLIPS)
         pixels, described = clips(self.data, "train", number), specs("train", number)
         model = train_transformer.new_transformer()
+        if self.start_from is not None:
+            shipped = OpenSoraTransformer3DModel.from_pretrained(self.start_from / "transformer")
+            model.load_state_dict(shipped.state_dict())
         for name, frames, settings in (
             ("transformer_frames", True, train_transformer.FRAME_SETTINGS),
             ("transformer_clips", False, train_transformer.CLIP_SETTINGS),
@@ -105,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them if none is named")
     parser.add_argument("--run", type=Path, default=Path("demo-training"), help="folder for clips, checkpoints, losses")
+    parser.add_argument("--start-from", type=Path, help="model folder to go on from")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--speed-up", type=int, default=1, help="divide clips and steps: a rehearsal, ships nothing")
     arguments = parser.parse_args()
@@ -112,7 +120,7 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no part {unknown[0]!r}: choose from {', '.join(PARTS)}")
     torch.set_num_threads(arguments.threads)
-    training = Training(arguments.run, arguments.speed_up)
+    training = Training(arguments.run, arguments.speed_up, arguments.start_from)
     for part in arguments.parts or PARTS:
         PARTS[part](training)
 

@@ -6,6 +6,7 @@ a large calm ground. So the error is weighed by detail: each pixel by 1 + 4 |x -
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,11 @@ def measure_latents(model: AutoencoderKLOpenSora, clips: NDArray[np.uint8]) -> N
     )
     model.shift.copy_(z.mean((0, 2, 3, 4)).view_as(model.shift))
     model.scale.copy_(z.std((0, 2, 3, 4)).view_as(model.scale))
+
+
+def without_normalisation(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a finished autoencoder as training wants them: latents are measured again when it is done."""
+    return dict(state) | {"shift": torch.zeros_like(state["shift"]), "scale": torch.ones_like(state["scale"])}
 
 
 @torch.no_grad()
