@@ -1,26 +1,32 @@
 """Train every part of the demo model, one after the other: `python -m chai_app.demo.train`.
 
-Interrupt it at any time; the same command goes on where it stopped. Each part can be named alone, in the order of
+Interrupt it at any time; the same command goes on where it stopped. On several cores, a process for each is faster:
+`torchrun --nproc-per-node 2 -m chai_app.demo.train --threads 1`. Each part can be named alone, in the order of
 `PARTS`. Losses go to RUN/*.log.jsonl; the finished weights go to assets/demo.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from ..opensora.autoencoder import AutoencoderKLOpenSora
 from ..opensora.transformer import OpenSoraTransformer3DModel
 from . import train_autoencoder, train_embedder, train_judge, train_text, train_transformer
-from .data import clips, specs
+from .data import Split, clips, specs
 from .judge import WEIGHTS, save_judge
 from .package import FOLDER, package
-from .training import Settings
+from .training import Settings, first_process_first, is_first_process
 
 TRAINING_CLIPS, JUDGE_CLIPS, TEST_CLIPS = 12_000, 6_000, 600
 
@@ -32,28 +38,38 @@ class Training:
         self.run, self.data, self.speed_up, self.start_from = run, run / "clips", speed_up, start_from
 
     def _settings(self, settings: Settings) -> Settings:
-        return replace(settings, steps=max(2, settings.steps // self.speed_up))
+        processes = dist.get_world_size() if dist.is_initialized() else 1
+        return replace(
+            settings, steps=max(2, settings.steps // self.speed_up), batch_size=-(-settings.batch_size // processes)
+        )
 
     def _count(self, number: int) -> int:
         return max(64, number // self.speed_up)
 
+    def _clips(self, split: Split, number: int) -> NDArray[np.uint8]:
+        with first_process_first():
+            return clips(self.data, split, number)
+
     def judge(self) -> None:
         number = self._count(JUDGE_CLIPS)
-        pixels = clips(self.data, "judge", number)
+        pixels = self._clips("judge", number)
         judge = train_judge.train_judge(pixels, specs("judge", number), self.run, self._settings(train_judge.SETTINGS))
-        save_judge(judge, WEIGHTS if self.speed_up == 1 else self.run / "judge.safetensors")
+        if is_first_process():
+            save_judge(judge, WEIGHTS if self.speed_up == 1 else self.run / "judge.safetensors")
 
     def text_encoder(self) -> None:
         tokenizer, encoder = train_text.train_text_encoder(self.run, self._settings(train_text.SETTINGS))
-        tokenizer.save_pretrained(self.run / "tokenizer")
-        encoder.save_pretrained(self.run / "text_encoder")
+        if is_first_process():
+            tokenizer.save_pretrained(self.run / "tokenizer")
+            encoder.save_pretrained(self.run / "text_encoder")
 
     def embedder(self) -> None:
         number = self._count(JUDGE_CLIPS)
         model = train_embedder.train_embedder(
-            clips(self.data, "judge", number), specs("judge", number), self.run, self._settings(train_embedder.SETTINGS)
+            self._clips("judge", number), specs("judge", number), self.run, self._settings(train_embedder.SETTINGS)
         )
-        train_embedder.save_embedder(model, (FOLDER if self.speed_up == 1 else self.run) / "embedder")
+        if is_first_process():
+            train_embedder.save_embedder(model, (FOLDER if self.speed_up == 1 else self.run) / "embedder")
 
     def autoencoder(self) -> None:
         torch.manual_seed(train_autoencoder.FRAME_SETTINGS.seed)
@@ -61,7 +77,7 @@ class Training:
         if self.start_from is not None:
             shipped = AutoencoderKLOpenSora.from_pretrained(self.start_from / "vae")
             model.load_state_dict(train_autoencoder.without_normalisation(shipped.state_dict()))
-        pixels = clips(self.data, "train", self._count(TRAINING_CLIPS))
+        pixels = self._clips("train", self._count(TRAINING_CLIPS))
         train_autoencoder.train_frames(model, pixels, self.run, self._settings(train_autoencoder.FRAME_SETTINGS))
         train_autoencoder.train_latents(model, pixels, self.run, self._settings(train_autoencoder.LATENT_SETTINGS))
         train_autoencoder.train_clips(model, pixels, self.run, self._settings(train_autoencoder.CLIP_SETTINGS))
@@ -73,8 +89,10 @@ class Training:
             name="autoencoder_decoders",
             with_encoders=False,
         )
-        train_autoencoder.measure_latents(model.eval(), pixels)
-        model.save_pretrained(self.run / "vae")
+        with first_process_first():
+            if is_first_process():
+                train_autoencoder.measure_latents(model.eval(), pixels)
+                model.save_pretrained(self.run / "vae")
 
     def transformer(self) -> None:
         torch.manual_seed(train_transformer.FRAME_SETTINGS.seed)
@@ -82,7 +100,7 @@ class Training:
         encoder = T5EncoderModel.from_pretrained(self.run / "text_encoder").eval()
         vae = AutoencoderKLOpenSora.from_pretrained(self.run / "vae").eval()
         number = self._count(TRAINING_CLIPS)
-        pixels, described = clips(self.data, "train", number), specs("train", number)
+        pixels, described = self._clips("train", number), specs("train", number)
         model = train_transformer.new_transformer()
         if self.start_from is not None:
             shipped = OpenSoraTransformer3DModel.from_pretrained(self.start_from / "transformer")
@@ -91,12 +109,14 @@ class Training:
             ("transformer_frames", True, train_transformer.FRAME_SETTINGS),
             ("transformer_clips", False, train_transformer.CLIP_SETTINGS),
         ):
-            latents = train_transformer.encode_clips(vae, pixels, self.run / f"{name}.f16", frames)
+            with first_process_first():
+                latents = train_transformer.encode_clips(vae, pixels, self.run / f"{name}.f16", frames)
             train_transformer.train_transformer(
                 name, model, tokenizer, encoder, latents, described, self.run, self._settings(settings)
             )
-        model.save_pretrained(self.run / "transformer")
-        package(tokenizer, encoder, vae, model, FOLDER if self.speed_up == 1 else self.run / "packaged")
+        if is_first_process():
+            model.save_pretrained(self.run / "transformer")
+            package(tokenizer, encoder, vae, model, FOLDER if self.speed_up == 1 else self.run / "packaged")
 
 
 PARTS: dict[str, Callable[[Training], None]] = {
@@ -120,6 +140,8 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no part {unknown[0]!r}: choose from {', '.join(PARTS)}")
     torch.set_num_threads(arguments.threads)
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group("gloo", timeout=timedelta(hours=6))
     training = Training(arguments.run, arguments.speed_up, arguments.start_from)
     for part in arguments.parts or PARTS:
         PARTS[part](training)

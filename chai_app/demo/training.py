@@ -1,15 +1,21 @@
-"""What all parts of the training share: a seeded loop that survives interruption and writes down its losses."""
+"""What all parts of the training share: a seeded loop that survives interruption and writes down its losses.
+
+On a CPU two processes of one thread train faster than one of two threads; `torchrun` starts them, and here they share
+their gradients.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from .muon import optimizers_for
@@ -42,8 +48,39 @@ def learning_rate(settings: Settings, step: int) -> float:
 
 
 def generator_for(settings: Settings, step: int) -> torch.Generator:
-    """Randomness of one step, so that a resumed run draws what an uninterrupted one would have drawn."""
-    return torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    """Randomness of one step, so that a resumed run draws what an uninterrupted one would have drawn; each process of
+    several draws its own."""
+    return torch.Generator().manual_seed((settings.seed * 1_000_003 + step) * 64 + _rank())
+
+
+def is_first_process() -> bool:
+    return _rank() == 0
+
+
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """What the block leaves on disk, the first process makes; the others wait, and find it there."""
+    if not is_first_process():
+        dist.barrier()
+    yield
+    if dist.is_initialized() and is_first_process():
+        dist.barrier()
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _share_gradients(parameters: list[nn.Parameter]) -> None:
+    """Every process gets the mean of all processes' gradients."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    pieces = (flat / dist.get_world_size()).split([p.numel() for p in parameters])
+    for parameter, piece in zip(parameters, pieces, strict=True):
+        parameter.grad = piece.view(parameter.shape)
 
 
 def train(
@@ -56,7 +93,8 @@ def train(
     """Train every parameter of `model` that requires a gradient, resuming from `folder/name.pt` if it is there.
 
     Args:
-        loss_of: takes the step's generator; returns the loss (a scalar) and figures to log.
+        loss_of: takes the step's generator and draws this process's batch with it; returns the loss (a scalar) and
+            figures to log.
     Returns: the model; with `ema_decay`, holding the moving average of its weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +111,7 @@ def train(
         average = state["average"]
         start, spent_s = state["step"], state["spent_s"]
         print(f"{name}: resuming at step {start} of {settings.steps}", flush=True)
-    else:
+    elif is_first_process():
         log_path.write_text(json.dumps({"settings": asdict(settings)}) + "\n")
 
     def save(step: int) -> None:
@@ -97,6 +135,7 @@ def train(
         loss, figures = loss_of(generator_for(settings, step))
         model.zero_grad(set_to_none=True)
         loss.backward()
+        _share_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
         for optimizer in optimizers:
             optimizer.step()
@@ -105,17 +144,19 @@ def train(
             torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
         for key, value in {"loss": loss.item(), "grad_norm": norm.item(), **figures}.items():
             sums[key] = sums.get(key, 0.0) + value / LOG_EVERY
-        if (step + 1) % LOG_EVERY == 0:
+        if (step + 1) % LOG_EVERY == 0 and is_first_process():
             line = {"step": step + 1, "s": round(spent_s + time.perf_counter() - began, 1)}
             line |= {key: round(value, 5) for key, value in sums.items()}
             with log_path.open("a") as log:
                 log.write(json.dumps(line) + "\n")
             sums = {}
-        if time.perf_counter() - saved > SAVE_EVERY_S:
+        if time.perf_counter() - saved > SAVE_EVERY_S and is_first_process():
             save(step + 1)
             saved = time.perf_counter()
     if start < settings.steps:
-        save(settings.steps)
+        with first_process_first():
+            if is_first_process():
+                save(settings.steps)
     if average:
         with torch.no_grad():
             for parameter, mean in zip(parameters, average, strict=True):
