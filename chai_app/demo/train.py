@@ -28,7 +28,7 @@ from .judge import WEIGHTS, save_judge
 from .package import FOLDER, package
 from .training import Settings, first_process_first, is_first_process
 
-TRAINING_CLIPS, JUDGE_CLIPS, TEST_CLIPS = 12_000, 6_000, 600
+TRAINING_CLIPS, JUDGE_CLIPS = 12_000, 16_000
 
 
 class Training:

@@ -126,7 +126,7 @@ def train_clips(
         part.requires_grad_(with_encoders)
 
     def loss_of(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        is_still = torch.rand((), generator=generator) < SHARE_OF_STILLS
+        is_still = bool(torch.rand((), generator=generator) < SHARE_OF_STILLS)
         x = _batch(clips, settings, generator, is_still)
         frame_latents = _encode_frames(model, x)
         posterior, again = _through_time(model, frame_latents, generator)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,10 +51,11 @@ def test_an_interrupted_training_ends_with_the_very_weights_of_an_uninterrupted_
 
 
 def test_losses_are_written_down_with_the_settings(tmp_path):
+    torch.manual_seed(0)
     model = nn.Linear(3, 1)
-    train("log", tmp_path, model, SETTINGS, _regression(model))
+    train("log", tmp_path, model, replace(SETTINGS, peak_lr=0.1), _regression(model))
     lines = [json.loads(line) for line in (tmp_path / "log.log.jsonl").read_text().splitlines()]
-    assert lines[0]["settings"]["peak_lr"] == 1e-2
+    assert lines[0]["settings"]["peak_lr"] == 0.1
     assert [line["step"] for line in lines[1:]] == [20, 40]
     assert lines[2]["loss"] < lines[1]["loss"]
 
