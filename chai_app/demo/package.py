@@ -51,3 +51,19 @@ def package(
     halves = {name: copy.deepcopy(part).to(torch.float16) for name, part in parts.items()}
     OpenSoraPipeline(tokenizer=tokenizer, scheduler=new_scheduler(), **halves).save_pretrained(folder)
     (folder / "chai.json").write_text(json.dumps(CARD, indent=1) + "\n")
+
+
+def write_training_summary(run: Path, folder: Path = FOLDER, lines_per_stage: int = 12) -> None:
+    """How the weights were made, beside them: the settings of every stage and a dozen lines of its log."""
+    summary: dict[str, Any] = {}
+    for log in sorted(run.glob("*.log.jsonl")):
+        settings, *lines = (json.loads(line) for line in log.read_text().splitlines())
+        chosen = sorted({round(i * (len(lines) - 1) / (lines_per_stage - 1)) for i in range(lines_per_stage)})
+        summary[log.name.removesuffix(".log.jsonl")] = {**settings, "log": [lines[i] for i in chosen] if lines else []}
+    stages = ",\n".join(f" {json.dumps(name)}: {_one_line_each(stage)}" for name, stage in summary.items())
+    (folder / "training.json").write_text("{\n" + stages + "\n}\n")
+
+
+def _one_line_each(stage: dict[str, Any]) -> str:
+    lines = ",\n".join(f"   {json.dumps(line)}" for line in stage["log"])
+    return f'{{"settings": {json.dumps(stage["settings"])}, "log": [\n{lines}\n ]}}'

@@ -25,7 +25,7 @@ from ..opensora.transformer import OpenSoraTransformer3DModel
 from . import train_autoencoder, train_embedder, train_judge, train_text, train_transformer
 from .data import Split, clips, specs
 from .judge import WEIGHTS, save_judge
-from .package import FOLDER, package
+from .package import FOLDER, package, write_training_summary
 from .training import Settings, first_process_first, is_first_process
 
 TRAINING_CLIPS, JUDGE_CLIPS = 12_000, 16_000
@@ -116,7 +116,9 @@ class Training:
             )
         if is_first_process():
             model.save_pretrained(self.run / "transformer")
-            package(tokenizer, encoder, vae, model, FOLDER if self.speed_up == 1 else self.run / "packaged")
+            folder = FOLDER if self.speed_up == 1 else self.run / "packaged"
+            package(tokenizer, encoder, vae, model, folder)
+            write_training_summary(self.run, folder)
 
 
 PARTS: dict[str, Callable[[Training], None]] = {

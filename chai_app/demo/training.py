@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TypeVar
 
 import torch
@@ -126,7 +127,7 @@ def train(
         state_path.with_suffix(".tmp").replace(state_path)
 
     began = saved = time.perf_counter()
-    sums: dict[str, float] = {}
+    recent: dict[str, list[float]] = {}
     model.train()
     for step in range(start, settings.steps):
         for optimizer in optimizers:
@@ -143,13 +144,13 @@ def train(
             decay = min(settings.ema_decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
         for key, value in {"loss": loss.item(), "grad_norm": norm.item(), **figures}.items():
-            sums[key] = sums.get(key, 0.0) + value / LOG_EVERY
+            recent.setdefault(key, []).append(value)
         if (step + 1) % LOG_EVERY == 0 and is_first_process():
             line = {"step": step + 1, "s": round(spent_s + time.perf_counter() - began, 1)}
-            line |= {key: round(value, 5) for key, value in sums.items()}
+            line |= {key: round(fmean(values), 5) for key, values in recent.items()}
             with log_path.open("a") as log:
                 log.write(json.dumps(line) + "\n")
-            sums = {}
+            recent = {}
         if time.perf_counter() - saved > SAVE_EVERY_S and is_first_process():
             save(step + 1)
             saved = time.perf_counter()
