@@ -145,11 +145,12 @@ def train(
             torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
         for key, value in {"loss": loss.item(), "grad_norm": norm.item(), **figures}.items():
             recent.setdefault(key, []).append(value)
-        if (step + 1) % LOG_EVERY == 0 and is_first_process():
+        if (step + 1) % LOG_EVERY == 0:
             line = {"step": step + 1, "s": round(spent_s + time.perf_counter() - began, 1)}
             line |= {key: round(fmean(values), 5) for key, values in recent.items()}
-            with log_path.open("a") as log:
-                log.write(json.dumps(line) + "\n")
+            if is_first_process():
+                with log_path.open("a") as log:
+                    log.write(json.dumps(line) + "\n")
             recent = {}
         if time.perf_counter() - saved > SAVE_EVERY_S and is_first_process():
             save(step + 1)
