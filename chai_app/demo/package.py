@@ -50,6 +50,10 @@ def package(
     parts = {"text_encoder": text_encoder, "vae": vae, "transformer": transformer}
     halves = {name: copy.deepcopy(part).to(torch.float16) for name, part in parts.items()}
     OpenSoraPipeline(tokenizer=tokenizer, scheduler=new_scheduler(), **halves).save_pretrained(folder)
+    for path in folder.glob("*/config.json"):  # where a part was loaded from is nobody's business
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n")
     (folder / "chai.json").write_text(json.dumps(CARD, indent=1) + "\n")
 
 
