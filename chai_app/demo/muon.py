@@ -39,6 +39,7 @@ class Muon(torch.optim.Optimizer):
         processes, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
         updates = []
         for i, weight in enumerate(weights):
+            assert weight.grad is not None
             state = self.state[weight]
             if not state:
                 state["momentum"] = torch.zeros_like(weight)
