@@ -116,17 +116,6 @@ def _single(thing: Thing, random: Random, keep_colour: bool) -> str:
     return f"{'an' if article == 'a' and phrase[0] in 'aeiou' else article} {phrase}"
 
 
-def plain_caption(spec: ClipSpec) -> str:
-    """The same clip in one fixed wording: "two red balls moving left in the desert"."""
-    if len(spec.things) == 2:
-        words = " and ".join(f"a {thing.colour} {thing.object}" for thing in spec.things)
-    else:
-        thing = spec.things[0]
-        noun = NOUNS[thing.object][0][0 if spec.count == 1 else 1]
-        words = f"{ {1: 'a', 2: 'two', 3: 'three'}[spec.count] } {thing.colour} {noun}"
-    return f"{words} {spec.motion} {SCENE_PHRASES[spec.scene][0]}".replace("a orange", "an orange")
-
-
 def all_words() -> list[str]:
     """Every word that a caption can contain, sorted: the vocabulary of the demo tokenizer."""
     phrases = [form for forms in NOUNS.values() for pair in forms for form in pair]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..errors import BadMedia, ChaiError
 from .world import COLOURS, FRAME_SIZE_PX, MAX_COUNT, MOTIONS, OBJECTS, SCENES, ClipSpec
 
 WEIGHTS = Path(__file__).parents[2] / "assets" / "demo" / "judge" / "judge.safetensors"
@@ -43,7 +45,7 @@ class Verdict:
     motion: str
     count: int
     consistency: float
-    """Mean cosine likeness of the features of neighbouring frames; 1 is a still picture, real clips lie around 0.98."""
+    """Mean cosine likeness of the features of neighbouring frames; 1 is a still picture, real clips lie around 0.92."""
 
     def agrees(self, spec: ClipSpec) -> dict[str, bool]:
         """For each question, whether the answer is what `spec` says; with two kinds, both must be found."""
@@ -167,7 +169,17 @@ def main() -> None:
     judge = load_judge()
     answers: dict[str, object] = {}
     for path in arguments.videos:
-        verdict = judge.verdicts(read_video(path).frames[None])[0]
+        try:
+            frames = read_video(path).frames
+            if frames.shape[1:3] != (FRAME_SIZE_PX, FRAME_SIZE_PX):
+                size = f"{frames.shape[2]} x {frames.shape[1]}"
+                raise BadMedia(
+                    f"{path} is {size} pixels: the judge knows the demo model's {FRAME_SIZE_PX} x {FRAME_SIZE_PX}."
+                )
+        except ChaiError as error:
+            print(f"error {error}", file=sys.stderr)
+            sys.exit(2)
+        verdict = judge.verdicts(frames[None])[0]
         answers[str(path)] = verdict.__dict__
         things = f"{verdict.count} {verdict.colours[0]} {verdict.objects[0]}"
         print(f"{path}: {things}, {verdict.motion}, {verdict.scene}; consistency {verdict.consistency:.3f}")

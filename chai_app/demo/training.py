@@ -7,6 +7,7 @@ their gradients.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class Settings:
 def learning_rate(settings: Settings, step: int) -> float:
     warm = min(1.0, (step + 1) / settings.warmup_steps)
     done = min(1.0, step / settings.steps)
-    return settings.peak_lr * warm * (0.01 + 0.99 * 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item()))
+    return settings.peak_lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(done * math.pi)))
 
 
 def generator_for(settings: Settings, step: int) -> torch.Generator:
