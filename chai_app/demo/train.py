@@ -2,7 +2,7 @@
 
 Interrupt it at any time; the same command goes on where it stopped. On several cores, a process for each is faster:
 `torchrun --nproc-per-node 2 -m chai_app.demo.train --threads 1`. Each part can be named alone, in the order of
-`PARTS`. Losses go to RUN/*.log.jsonl; the finished weights go to assets/demo.
+`PARTS`. Losses go to FOLDER/*.log.jsonl; the finished weights go to assets/demo.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ class Training:
             if is_first_process():
                 train_autoencoder.measure_latents(model.eval(), pixels)
                 model.save_pretrained(self.run / "vae")
+                for stale in (*self.run.glob("transformer_*.f16"), *self.run.glob("transformer_*.done")):
+                    stale.unlink()  # latents of another autoencoder
 
     def transformer(self) -> None:
         torch.manual_seed(train_transformer.FRAME_SETTINGS.seed)
@@ -133,7 +135,7 @@ PARTS: dict[str, Callable[[Training], None]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them if none is named")
-    parser.add_argument("--run", type=Path, default=Path("demo-training"), help="folder for clips, checkpoints, losses")
+    parser.add_argument("--folder", type=Path, default=Path("demo-training"), help="for clips, checkpoints, losses")
     parser.add_argument("--start-from", type=Path, help="model folder to go on from")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--speed-up", type=int, default=1, help="divide clips and steps: a rehearsal, ships nothing")
@@ -144,7 +146,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group("gloo", timeout=timedelta(hours=6))
-    training = Training(arguments.run, arguments.speed_up, arguments.start_from)
+    training = Training(arguments.folder, arguments.speed_up, arguments.start_from)
     for part in arguments.parts or PARTS:
         PARTS[part](training)
 
