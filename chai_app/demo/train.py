@@ -90,7 +90,9 @@ class Training:
             with_encoders=False,
         )
         with first_process_first():
-            if is_first_process():
+            saved, trained = self.run / "vae" / "config.json", self.run / "autoencoder_decoders.pt"
+            is_saved = saved.exists() and saved.stat().st_mtime >= trained.stat().st_mtime
+            if is_first_process() and not is_saved:
                 train_autoencoder.measure_latents(model.eval(), pixels)
                 model.save_pretrained(self.run / "vae")
                 for stale in (*self.run.glob("transformer_*.f16"), *self.run.glob("transformer_*.done")):
