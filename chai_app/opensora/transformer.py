@@ -248,16 +248,21 @@ class OpenSoraTransformer3DModel(ModelMixin, AttentionMixin, CacheMixin, ConfigM
         return self.t_block(by_frame).unflatten(-1, (6, -1)), time, clean
 
     def attention_tokens(
-        self, hidden_states: Tensor, timestep: Tensor, fps: Tensor, height: float, width: float
+        self, hidden_states: Tensor, timestep: Tensor, fps: Tensor, height: float, width: float, block: int = 0
     ) -> Tensor:
-        """Latents as the first spatial block's self-attention sees them: embedded, with positions, modulated.
+        """Latents as a spatial block's self-attention sees them: embedded, with positions, modulated.
 
         Args: as `forward`, `timestep` and `fps` both (B,).
+            block: which spatial block, from 0. The tokens come straight from the latents, past the blocks before it.
         Returns: (B*T, S, D), ready to be the source of that attention's keys and values.
         """
         tokens = self.embed_latents(hidden_states, height, width)  # (B, T, S, D)
         modulation, *_ = self.modulation(timestep, fps)
-        return self._blocks[0].attention_input(tokens, modulation)
+        return self.spatial_block(block).attention_input(tokens, modulation)
+
+    def spatial_block(self, number: int) -> OpenSoraTransformerBlock:
+        """The spatial block of that number, from 0."""
+        return self._blocks[2 * number]
 
     # -- a step -------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,141 @@
+"""Cache Attention: queries of the video being made, keys and values of an earlier one.
+
+The donor's latents go through the model's own patch embedding, positions, norm, modulation and projections, at the
+timestep of the step that asks. So a donor that equals the current latents gives plain self-attention.
+
+Source: "Chai: CacHe Attention Inference for text2video", arXiv 2602.16132, section 3.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ..opensora.attention import OpenSoraAttnProcessor, OpenSoraSelfAttention, attend
+from ..opensora.transformer import OpenSoraTransformer3DModel
+from .donor import Donor
+from .recipe import PAPER, Recipe
+
+
+class Reuse:
+    """What one run with a donor knows: which step it is in, what to attend to there, and what has been done."""
+
+    def __init__(
+        self, transformer: OpenSoraTransformer3DModel, donors: Sequence[Donor], recipe: Recipe, videos: int
+    ) -> None:
+        self.recipe, self.steps_done = recipe, cast("list[int]", [])
+        self.calls = 0
+        """How often attention really went to the donor, over steps and blocks."""
+        self._transformer, self._donors, self._videos = transformer, donors, videos
+        self._step, self._last_level, self._noise = 0, -1.0, cast("Tensor | None", None)
+        self._tokens: dict[int, Tensor] = {}
+        self._asking: Tensor | None = None
+        self._signature = inspect.signature(type(transformer).forward)
+
+    def begin_step(self, _model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The transformer is about to run: work out what it will attend to. A forward pre-hook."""
+        call = self._signature.bind(self._transformer, *args, **kwargs).arguments
+        latents: Tensor = call["hidden_states"]
+        timestep = torch.as_tensor(call["timestep"], dtype=torch.float32, device=latents.device)
+        level = float(timestep.flatten()[0]) / 1000
+        if level > self._last_level:  # noise only falls within a run: this is the first step of one, or of a loop
+            self._step, self._noise = 0, latents
+        # The halves of a guidance batch may come in one call or in two of the same level.
+        self._step += level != self._last_level
+        self._last_level = level
+        self._tokens = {}
+        if not self.recipe.applies(self._step, level):
+            return
+        if not self.steps_done or self.steps_done[-1] != self._step:
+            self.steps_done.append(self._step)
+        self._work_out(latents, level, call)
+
+    def _work_out(self, latents: Tensor, level: float, call: dict[str, Any]) -> None:
+        assert self._noise is not None
+        rows, _, frames, *sides = latents.shape  # rows: videos, times 2 with guidance
+        timestep = torch.full((rows,), 1000 * level, device=latents.device)
+        fps = torch.as_tensor(call.get("fps", 24.0), dtype=torch.float32, device=latents.device).expand(rows)
+        height, width = (
+            8.0 * side if call.get(name) is None else float(torch.as_tensor(call[name]).flatten()[0])
+            for name, side in zip(("height", "width"), sides, strict=True)
+        )
+        seen = [donor.at(level, self._noise) for donor in self._donors]
+        for block in self.recipe.blocks:
+            tokens = [
+                self._transformer.attention_tokens(each, timestep, fps, height, width, block)  # (rows*T, S, D)
+                for each in seen
+            ]
+            self._tokens[block] = torch.cat(tokens, dim=1)
+        asking = torch.ones(rows, frames, dtype=torch.bool, device=latents.device)
+        if call.get("frame_mask") is not None:  # frames that are given have nothing to ask for
+            asking &= call["frame_mask"]
+        if self.recipe.conditional_only and rows > self._videos:
+            asking[: rows - self._videos] = False
+        self._asking = None if bool(asking.all()) else asking.flatten()[:, None, None, None]  # (rows*T, 1, 1, 1)
+
+    def attended(self, block: int, attn: OpenSoraSelfAttention, hidden_states: Tensor, kernel: Any) -> Tensor | None:
+        """What attention to the donor gives, (B*T, S, H, head width); None where the block keeps to itself."""
+        tokens = self._tokens.get(block)
+        if tokens is None or tokens.shape[0] != hidden_states.shape[0]:
+            return None
+        self.calls += 1
+        query, key, value = attn.queries_keys_values(hidden_states, tokens)
+        if self.recipe.own_keys == "replaced" and self._asking is None:
+            return attend(query, key, value, backend=kernel)
+        _, own_key, own_value = attn.queries_keys_values(hidden_states)
+        own = attend(query, own_key, own_value, backend=kernel)
+        if self.recipe.own_keys == "joined":
+            key, value = torch.cat([own_key, key], dim=1), torch.cat([own_value, value], dim=1)
+        theirs = attend(query, key, value, backend=kernel)
+        if self.recipe.own_keys == "blended":
+            theirs = torch.lerp(own, theirs, self.recipe.weight)
+        return theirs if self._asking is None else torch.where(self._asking, theirs, own)
+
+
+class CacheAttentionProcessor(OpenSoraAttnProcessor):
+    """Self-attention that goes to a donor in the steps of its recipe, and is the plain one in all others."""
+
+    def __init__(self, reuse: Reuse, block: int, plain: OpenSoraAttnProcessor) -> None:
+        self.reuse, self.block = reuse, block
+        self._attention_backend = plain._attention_backend
+
+    def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        out = self.reuse.attended(self.block, attn, hidden_states, self._attention_backend)
+        if out is None:
+            return super().__call__(attn, hidden_states, *args, **kwargs)
+        return cast("Tensor", attn.proj(out.flatten(2)))
+
+
+@contextmanager
+def cache_attention(
+    transformer: OpenSoraTransformer3DModel,
+    donors: Donor | Sequence[Donor],
+    recipe: Recipe = PAPER,
+    videos: int = 1,
+) -> Iterator[Reuse]:
+    """Within the block, the transformer attends to earlier videos; however the block ends, it is itself again.
+
+    Args:
+        donors: of several, keys and values are joined.
+        videos: how many a batch holds, so that `conditional_only` can tell them from the halves of guidance.
+    Raises: ValueError if there is no donor, or `recipe` names a block that the transformer has not.
+    """
+    donors = [donors] if isinstance(donors, Donor) else list(donors)
+    depth = len(transformer.transformer_blocks) // 2
+    if not donors or any(block >= depth for block in recipe.blocks):
+        raise ValueError(f"{len(donors)} donors for blocks {recipe.blocks} of {depth}")
+    reuse = Reuse(transformer, donors, recipe, videos)
+    with ExitStack() as restore:
+        for block in recipe.blocks:
+            attn = transformer.spatial_block(block).attn
+            plain = attn.processor
+            attn.set_processor(CacheAttentionProcessor(reuse, block, plain))
+            restore.callback(attn.set_processor, plain)
+        handle = transformer.register_forward_pre_hook(reuse.begin_step, with_kwargs=True)
+        restore.callback(handle.remove)
+        yield reuse

@@ -1,0 +1,71 @@
+"""What an earlier video gives: its latents, at the noise level of the step that asks for them.
+
+Two kinds. The paper's keeps the latents that the donor's own run went through at three steps. The other keeps the
+finished latents alone and puts noise on them again: a third of the bytes, and any schedule can use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Donor:
+    """Latents of an earlier video.
+
+    Args:
+        clean: (B, C, T, h, w), finished latents; B is 1, or one donor for each video of a batch.
+        by_noise_level: latents the donor's run had at these noise levels (0 clean to 1 noise), of the same shape.
+    Raises: ValueError if there is nothing, or the shapes differ.
+    """
+
+    clean: Tensor | None = None
+    by_noise_level: Mapping[float, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(tensor.shape) for tensor in self._tensors()}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 5:
+            raise ValueError(f"a donor has latents (B, C, T, h, w) of one shape, not {sorted(shapes) or 'none'}")
+
+    def _tensors(self) -> list[Tensor]:
+        clean = [] if self.clean is None else [self.clean]
+        return [*clean, *(self.by_noise_level or {}).values()]
+
+    def at(self, noise_level: float, noise: Tensor) -> Tensor:
+        """Latents at a noise level: those of the nearest step that was kept, else the clean ones with noise on them.
+
+        Args:
+            noise: (B, C, T, h, w), what the run that asks began with: so the donor differs from the run's own latents
+                by content alone. With guidance, every video is there twice.
+        Returns: (B, C, T, h, w) of the shape of `noise`. Another size or duration is resampled; kept steps hold noise
+            of their own, which resampling weakens, so such donors should bring clean latents.
+        """
+        if self.by_noise_level:
+            nearest = min(self.by_noise_level, key=lambda level: abs(level - noise_level))
+            return resampled(self.by_noise_level[nearest].to(noise), noise.shape)
+        assert self.clean is not None
+        return torch.lerp(resampled(self.clean.to(noise), noise.shape), noise, noise_level)
+
+
+def resampled(latents: Tensor, shape: torch.Size) -> Tensor:
+    """Bring latents to another batch, number of frames, rows and columns.
+
+    Args: latents: (B', C, T', h', w'); they are repeated if B is a multiple of B'.
+    Returns: (B, C, T, h, w), of `shape`. Frames are the nearest ones, so that none is an average of two moments.
+    Raises: ValueError if the channels differ, or the donors do not go evenly into the batch.
+    """
+    if latents.shape[1] != shape[1] or shape[0] % latents.shape[0]:
+        raise ValueError(f"a donor of shape {tuple(latents.shape)} cannot serve latents of shape {tuple(shape)}")
+    if latents.shape[2] != shape[2]:
+        index = torch.linspace(0, latents.shape[2] - 1, shape[2]).round().long()
+        latents = latents[:, :, index.to(latents.device)]
+    if latents.shape[3:] != shape[3:]:
+        frames = latents.transpose(1, 2).flatten(0, 1)  # (B*T, C, h', w')
+        frames = F.interpolate(frames, size=tuple(shape[3:]), mode="bilinear", antialias=True)
+        latents = frames.unflatten(0, (-1, shape[2])).transpose(1, 2)  # (B, C, T, h, w)
+    return latents.repeat(shape[0] // latents.shape[0], 1, 1, 1, 1)

@@ -1,0 +1,51 @@
+"""How an earlier video is reused: in which steps, in which blocks, and what becomes of the video's own keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+OwnKeys = Literal["replaced", "joined", "blended"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The choices of Cache Attention.
+
+    Args:
+        steps: steps of the run that attend to the donor, counted from 1. The first one has nothing to ask with: its
+            queries are noise.
+        noise_levels: (least, most), 0 clean to 1 noise: a step also has to lie between them. With few steps, "2 to 4"
+            reaches the end of the run, where the donor's details would be copied.
+        blocks: spatial blocks, from 0.
+        own_keys: what becomes of the video's own keys and values. Replaced by the donor's; joined with them, so that
+            the queries choose; or blended: both attended to apart, the donor's answer weighing `weight`.
+        weight: of the donor's answer, 0 to 1; for "blended" alone.
+        conditional_only: whether the unconditional half of a guidance batch keeps to itself.
+    Raises: ValueError for a weight or a level outside 0 to 1, a step before 1 or a block before 0.
+    """
+
+    steps: tuple[int, ...] = (2, 3, 4)
+    noise_levels: tuple[float, float] = (0.0, 1.0)
+    blocks: tuple[int, ...] = (0,)
+    own_keys: OwnKeys = "replaced"
+    weight: float = 1.0
+    conditional_only: bool = False
+
+    def __post_init__(self) -> None:
+        least, most = self.noise_levels
+        if not 0 <= least <= most <= 1:
+            raise ValueError(f"noise levels {self.noise_levels} must rise and lie within 0 to 1")
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"weight {self.weight} must lie within 0 to 1")
+        if any(step < 1 for step in self.steps) or any(block < 0 for block in self.blocks):
+            raise ValueError(f"steps {self.steps} count from 1, blocks {self.blocks} from 0")
+
+    def applies(self, step: int, noise_level: float) -> bool:
+        """Whether a step, counted from 1, attends to the donor."""
+        least, most = self.noise_levels
+        return step in self.steps and least <= noise_level <= most
+
+
+PAPER = Recipe()
+"""arXiv 2602.16132, section 3: steps 2 to 4, the first spatial block, keys and values replaced, in both halves."""

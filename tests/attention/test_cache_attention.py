@@ -1,0 +1,254 @@
+"""Cache Attention: what must hold whatever the weights are."""
+
+import pytest
+import torch
+
+from chai_app.attention import PAPER, Donor, Recipe, cache_attention, capture_points
+from chai_app.attention.donor import resampled
+from chai_app.opensora import OpenSoraTransformer3DModel
+
+LEVELS = (1.0, 0.8, 0.6, 0.4, 0.2)
+SIZE = {"fps": 8.0, "height": 48, "width": 64}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = OpenSoraTransformer3DModel(
+        hidden_size=32, depth=2, num_heads=2, caption_channels=16, model_max_length=8, input_sq_size=64
+    ).eval()
+    for parameter in model.parameters():  # also those that begin at zero
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def latents(seed, videos=1, frames=3):
+    return torch.randn(videos, 4, frames, 6, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def text(videos=1):
+    return torch.randn(videos, 5, 16, generator=torch.Generator().manual_seed(99))
+
+
+@torch.no_grad()
+def run(model, start, **call):
+    """The velocities of five steps; latents move along, so that each step's input is known."""
+    found, states = [], call.pop("states", text(start.shape[0]))
+    for level in LEVELS:
+        velocity = model(start, 1000 * level, states, **SIZE, **call).sample
+        found.append(velocity)
+        start = start + 0.2 * velocity
+    return found
+
+
+class Mirror(Donor):
+    """A donor that shows a step its own latents."""
+
+    def __init__(self):
+        super().__init__(clean=latents(0))
+
+    def at(self, noise_level, noise):
+        return self.current
+
+
+def show_itself(model, mirror):
+    def remember(_model, _args, kwargs, mirror=mirror):
+        mirror.current = kwargs["hidden_states"]
+
+    return model.register_forward_pre_hook(remember, with_kwargs=True, prepend=True)
+
+
+@pytest.mark.parametrize("own_keys", ["replaced", "joined", "blended"])
+def test_a_donor_equal_to_the_current_latents_changes_nothing(model, own_keys):
+    start, states = latents(1), text()
+    mirror = Mirror()
+    handle = show_itself(model, mirror)
+    recipe = Recipe(steps=(1, 2), own_keys=own_keys, weight=0.7)
+    with torch.no_grad():
+        plain = model(hidden_states=start, timestep=700.0, encoder_hidden_states=states, **SIZE).sample
+        with cache_attention(model, mirror, recipe) as reuse:
+            again = model(hidden_states=start, timestep=700.0, encoder_hidden_states=states, **SIZE).sample
+    handle.remove()
+    assert reuse.calls == 1
+    torch.testing.assert_close(again, plain, atol=2e-6, rtol=1e-5)
+
+
+def test_the_donor_is_attended_to_in_steps_2_to_4_alone(model):
+    plain = run(model, latents(1))
+    with cache_attention(model, Donor(clean=latents(2))) as reuse:
+        reused = run(model, latents(1))
+    assert reuse.steps_done == [2, 3, 4]
+    assert reuse.calls == 3
+    torch.testing.assert_close(reused[0], plain[0], rtol=0, atol=0)
+    for step in (1, 2, 3):
+        assert not torch.equal(reused[step], plain[step])
+
+
+def test_outside_the_recipes_steps_a_run_is_bit_equal(model):
+    plain = run(model, latents(1))
+    with cache_attention(model, Donor(clean=latents(2)), Recipe(steps=(9,))) as reuse:
+        same = run(model, latents(1))
+    assert reuse.calls == 0
+    assert all(torch.equal(a, b) for a, b in zip(plain, same, strict=True))
+
+
+def test_noise_levels_keep_the_last_steps_of_a_short_run_out(model):
+    with cache_attention(model, Donor(clean=latents(2)), Recipe(noise_levels=(0.5, 1.0))) as reuse:
+        run(model, latents(1))
+    assert reuse.steps_done == [2, 3]
+
+
+def test_taken_off_the_model_is_bit_equal_even_after_an_exception(model):
+    before, plain = model.attn_processors, run(model, latents(1))
+    with pytest.raises(RuntimeError, match="broken"), cache_attention(model, Donor(clean=latents(2))):
+        run(model, latents(1))
+        raise RuntimeError("broken")
+    assert model.attn_processors == before
+    assert not model._forward_pre_hooks
+    assert all(torch.equal(a, b) for a, b in zip(plain, run(model, latents(1)), strict=True))
+
+
+def test_a_second_run_within_the_block_counts_its_steps_anew(model):
+    """As the loops of a long video do."""
+    with cache_attention(model, Donor(clean=latents(2))) as reuse:
+        first, second = run(model, latents(1)), run(model, latents(1))
+    assert reuse.steps_done == [2, 3, 4, 2, 3, 4]
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_videos_of_a_batch_each_attend_to_their_own_donor(model):
+    start, donors = latents(1, videos=3), latents(2, videos=3)
+    order = torch.tensor([2, 0, 1])
+    with cache_attention(model, Donor(clean=donors), videos=3):
+        plain = run(model, start, states=text(3))
+    with cache_attention(model, Donor(clean=donors[order]), videos=3):
+        permuted = run(model, start[order], states=text(3)[order])
+    for a, b in zip(plain, permuted, strict=True):
+        torch.testing.assert_close(b, a[order], atol=2e-5, rtol=1e-4)
+    with cache_attention(model, Donor(clean=donors[1:2])):
+        alone = run(model, start[1:2], states=text(3)[1:2])
+    torch.testing.assert_close(alone[-1], plain[-1][1:2], atol=2e-5, rtol=1e-4)
+
+
+def test_both_halves_of_guidance_attend_to_the_same_donor(model):
+    start, states = latents(1), torch.cat([text(), -text()])
+    twice = torch.cat([start, start])
+    with cache_attention(model, Donor(clean=latents(2))):
+        both = run(model, twice, states=states)
+    with cache_attention(model, Donor(clean=latents(2))):
+        swapped = run(model, twice, states=states.flip(0))
+    torch.testing.assert_close(swapped[1], both[1].flip(0), atol=2e-5, rtol=1e-4)
+
+
+def test_the_unconditional_half_can_keep_to_itself(model):
+    start, states = latents(1), torch.cat([text(), -text()])
+    twice = torch.cat([start, start])
+    with torch.no_grad():
+        plain = model(twice, 700.0, states, **SIZE).sample
+        with cache_attention(model, Donor(clean=latents(2)), Recipe(steps=(1,), conditional_only=True)):
+            half = model(twice, 700.0, states, **SIZE).sample
+    torch.testing.assert_close(half[0], plain[0], atol=2e-6, rtol=1e-5)
+    assert not torch.allclose(half[1], plain[1], atol=1e-3)
+
+
+@torch.no_grad()
+def test_no_frame_attends_to_the_donors_other_frames(model):
+    """Seen at the layer itself: the temporal blocks behind it do mix frames."""
+    seen = []
+    attn = model.spatial_block(0).attn
+    handle = attn.register_forward_hook(lambda _m, _a, out: seen.append(out))
+    donor = latents(2)
+    other = donor.clone()
+    other[:, :, 2] += 1
+    for each in (donor, other):
+        with cache_attention(model, Donor(clean=each), Recipe(steps=(1,))):
+            model(latents(1), 500.0, text(), **SIZE)
+    handle.remove()
+    changed = (seen[0] - seen[1]).abs().amax(dim=(1, 2)) > 1e-6  # by frame
+    assert changed.tolist() == [False, False, True]
+
+
+@torch.no_grad()
+def test_frames_that_are_given_keep_to_themselves(model):
+    seen = []
+    attn = model.spatial_block(0).attn
+    handle = attn.register_forward_hook(lambda _m, _a, out: seen.append(out))
+    mask = torch.tensor([[False, True, True]])
+    model(latents(1), 500.0, text(), frame_mask=mask, **SIZE)
+    with cache_attention(model, Donor(clean=latents(2)), Recipe(steps=(1,))):
+        model(latents(1), 500.0, text(), frame_mask=mask, **SIZE)
+    handle.remove()
+    changed = (seen[0] - seen[1]).abs().amax(dim=(1, 2)) > 1e-5
+    assert changed.tolist() == [False, True, True]
+
+
+def test_of_several_donors_keys_and_values_are_joined(model):
+    """Twice the same donor weighs no more than once; another one beside it does change the answer."""
+    one, two = Donor(clean=latents(2)), Donor(clean=latents(3))
+    with cache_attention(model, one):
+        single = run(model, latents(1))
+    with cache_attention(model, (one, one)):
+        double = run(model, latents(1))
+    with cache_attention(model, (one, two)):
+        both = run(model, latents(1))
+    torch.testing.assert_close(double[-1], single[-1], atol=2e-5, rtol=1e-4)
+    assert not torch.allclose(both[1], single[1], atol=1e-4)
+
+
+def test_deeper_blocks_can_be_asked_for(model):
+    with cache_attention(model, Donor(clean=latents(2)), Recipe(blocks=(0, 1))) as reuse:
+        run(model, latents(1))
+    assert reuse.calls == 6
+    with (
+        pytest.raises(ValueError, match="blocks"),
+        cache_attention(model, Donor(clean=latents(2)), Recipe(blocks=(2,))),
+    ):
+        pass
+
+
+def test_clean_latents_come_at_the_noise_level_of_the_step():
+    clean, noise = latents(2), latents(3)
+    donor = Donor(clean=clean)
+    torch.testing.assert_close(donor.at(0.0, noise), clean)
+    torch.testing.assert_close(donor.at(1.0, noise), noise)
+    torch.testing.assert_close(donor.at(0.25, noise), 0.75 * clean + 0.25 * noise)
+
+
+def test_of_kept_steps_the_nearest_in_noise_is_taken():
+    donor = Donor(by_noise_level={0.9: latents(1), 0.7: latents(2)})
+    torch.testing.assert_close(donor.at(0.85, latents(5)), latents(1))
+    torch.testing.assert_close(donor.at(0.2, latents(5)), latents(2))
+
+
+def test_a_donor_of_another_size_and_duration_is_resampled(model):
+    smaller = torch.randn(1, 4, 2, 4, 4, generator=torch.Generator().manual_seed(4))
+    with cache_attention(model, Donor(clean=smaller)) as reuse:
+        run(model, latents(1))
+    assert reuse.calls == 3
+    flat = torch.full((1, 4, 2, 4, 4), 3.0)
+    torch.testing.assert_close(resampled(flat, latents(1).shape), torch.full_like(latents(1), 3.0))
+
+
+def test_a_donor_needs_latents_of_one_shape_and_the_models_channels():
+    with pytest.raises(ValueError, match="one shape"):
+        Donor()
+    with pytest.raises(ValueError, match="one shape"):
+        Donor(clean=latents(1), by_noise_level={0.5: latents(1, frames=2)})
+    with pytest.raises(ValueError, match="cannot serve"):
+        Donor(clean=torch.zeros(1, 8, 3, 6, 8)).at(0.5, latents(1))
+
+
+def test_a_recipe_is_checked_where_it_is_made():
+    for wrong in ({"weight": 1.5}, {"noise_levels": (0.9, 0.1)}, {"steps": (0,)}, {"blocks": (-1,)}):
+        with pytest.raises(ValueError, match="must|count"):
+            Recipe(**wrong)
+    assert PAPER.applies(2, 0.9)
+    assert not PAPER.applies(1, 1.0)
+
+
+def test_the_steps_kept_of_a_full_run_are_the_nearest_to_those_that_will_be_asked_for():
+    full = [1 - i / 30 for i in range(30)]
+    fast = [1 - i / 8 for i in range(8)]
+    points = capture_points(full, fast, (2, 3, 4))
+    assert points == {2: 5, 3: 8, 4: 12}
+    assert capture_points(full, fast[:3], (2, 3, 4)).keys() == {2, 3}
