@@ -1,0 +1,237 @@
+"""What each word does in its sentence, from its tag and its neighbours.
+
+A tag is a guess about one word. Captions are short and often no whole sentences, and there taggers err in known ways:
+a verb for a noun ("a teddy bear"), a noun for a verb ("a dog jumps"), and all ways with words in -ing. The neighbours
+settle most of it: what follows an article is no verb, what follows a noun in the singular is hardly a bare adjective.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .nouns import is_adjective_first, is_gerund, is_plural, is_seen, kind_of, longest_compound
+from .words import (
+    AUXILIARIES,
+    BE_OR_HAVE,
+    BREAK,
+    CONJUNCTIONS,
+    DETERMINERS,
+    FRAMING,
+    PLACE_ADVERBS,
+    POSSESSIVE,
+    PREPOSITIONS,
+    PRONOUNS,
+    number_of,
+)
+
+Role = Literal[
+    "determiner", "number", "adjective", "noun", "verb", "adverb", "preposition", "conjunction", "pronoun",
+    "possessive", "place adverb", "comma", "break",
+]  # fmt: skip
+# First guesses that the neighbours decide: a word in -ing, a participle of the past, a bare verb.
+Guess = Role | Literal["ing", "participle", "bare verb"]
+
+_REACH = 8  # words to look before or behind; prompts can be long, phrases are short
+_NOMINAL = ("noun", "adjective", "ing", "participle", "bare verb")
+_NOMINAL_LISTS = [[guess] for guess in _NOMINAL]
+_OPENING = ("determiner", "number", "adjective", "possessive")
+_OBJECT_STARTS = ("noun", "adjective", "determiner", "pronoun", "number")
+_ADJECTIVE_ENDINGS = ("ic", "ical", "esque", "-like", "ated", "less", "ful", "ous")
+
+
+def find_roles(words: list[str], tags: list[str]) -> list[Role]:
+    """The role of each word.
+
+    Args:
+        words: lower-case, as `split_words` parts them.
+        tags: one Penn Treebank tag for each.
+    """
+    guesses = [_first_guess(word, tag) for word, tag in zip(words, tags, strict=True)]
+    roles: list[Role] = []
+    for i in range(len(words)):
+        roles.append(_Place(words, guesses, roles, i).role())
+    return roles
+
+
+def _first_guess(word: str, tag: str) -> Guess:
+    if word in (BREAK, ","):
+        return "comma" if word == "," else "break"
+    if word == POSSESSIVE:
+        return "possessive"
+    closed: tuple[tuple[frozenset[str], Guess], ...] = (
+        (PLACE_ADVERBS, "place adverb"),
+        (DETERMINERS - {"that"}, "determiner"),
+        (PRONOUNS, "pronoun"),
+        (PREPOSITIONS, "preposition"),
+        (CONJUNCTIONS, "conjunction"),
+        (BE_OR_HAVE | AUXILIARIES, "verb"),
+    )
+    for members, role in closed:
+        if word in members:
+            return role
+    if number_of(word) is not None:
+        return "number"
+    if word[0].isdigit():
+        return "adjective"
+    return _open_guess(word, tag)
+
+
+def _open_guess(word: str, tag: str) -> Guess:
+    kind = kind_of(word)
+    if word in FRAMING:
+        return "noun"  # studio lighting
+    if word.endswith("ing") and (tag == "VBG" or is_gerund(word)):
+        return "ing"
+    if tag in ("VBN", "VBD") or (word.endswith("ed") and "-" in word):
+        return "participle"
+    if tag in ("VB", "VBP", "VBZ", "VBG"):
+        return "bare verb"
+    if tag == "JJ" or (kind is None and word.endswith(_ADJECTIVE_ENDINGS)):
+        return "adjective"
+    if tag in ("JJR", "JJS", "RBR", "RBS") or (tag.startswith("RB") and not is_seen(word)):
+        return "adverb"
+    return "noun"
+
+
+class _Place:
+    """One word among its neighbours: the roles before it are settled, those behind it are guesses."""
+
+    def __init__(self, words: list[str], guesses: list[Guess], roles: list[Role], i: int) -> None:
+        self.words, self.guesses, self.roles, self.i = words, guesses, roles, i
+        self.word, self.guess = words[i], guesses[i]
+        self.before: Guess = roles[i - 1] if i else "break"
+        self.after: Guess = guesses[i + 1] if i + 1 < len(words) else "break"
+
+    def role(self) -> Role:
+        if self.guess == "ing":
+            return self._ing()
+        if self.guess == "participle":
+            return self._participle()
+        if self.guess == "bare verb":
+            return self._bare_verb()
+        if self.guess == "adjective":
+            return self._adjective()
+        if self.guess == "noun":
+            return self._noun()
+        is_last = self.is_doing_next or not self.is_nominal_next
+        if self.guess == "adverb" and self.is_in_phrase and is_last and not self.word.endswith("ly"):
+            return "noun"
+        return self.guess
+
+    @property
+    def is_in_phrase(self) -> bool:
+        """Whether an article stands before, and no more than adjectives between."""
+        before = (role for role in self.roles[: -_REACH - 1 : -1] if role not in ("adjective", "number"))
+        return next(before, None) == "determiner"
+
+    @property
+    def is_nominal_next(self) -> bool:
+        return self.after in _NOMINAL
+
+    @property
+    def is_doing_next(self) -> bool:
+        """Whether a word in -ing follows that no noun belongs to: a cat sleeping in a box."""
+        return self.after == "ing" and self.guesses[self.i + 2 : self.i + 3] not in _NOMINAL_LISTS
+
+    @property
+    def follows_verb(self) -> bool:
+        """Whether a form of be or have, "to" or the like governs this word."""
+        before = zip(self.words[max(0, self.i - _REACH) : self.i][::-1], self.roles[: -_REACH - 1 : -1])
+        return next((word for word, role in before if role != "adverb"), "") in BE_OR_HAVE | AUXILIARIES
+
+    @property
+    def ends_compound(self) -> bool:
+        return self.before == "noun" and longest_compound(self.words[max(0, self.i - 3) : self.i + 1])[0] > 1
+
+    @property
+    def begins_compound(self) -> bool:
+        return self.is_nominal_next and kind_of(f"{self.word} {self.words[self.i + 1]}") is not None
+
+    def _ing(self) -> Role:
+        if self.before in _OPENING:  # a flying bird; the painting
+            return "adjective" if self.after in ("noun", "adjective", "bare verb") else "noun"
+        if self.follows_verb:
+            return "verb"
+        if self.begins_compound:  # sewing machine
+            return "adjective"
+        if not is_gerund(self.word) and self.after in ("preposition", "verb", "comma", "break"):
+            return "noun"  # a brick building
+        if self.before == "noun":
+            return "verb"  # a boat sailing
+        if self.before in ("preposition", "conjunction", "verb") and not self.is_nominal_next and is_seen(self.word):
+            return "noun"  # a pile of clothing
+        has_many = self.after == "noun" and is_plural(self.words[self.i + 1])
+        return "adjective" if has_many and self.before in ("preposition", "break", "comma") else "verb"
+
+    def _participle(self) -> Role:
+        is_second = self.before in ("comma", "conjunction") and self.roles[-2:-1] == ["adjective"]
+        if self.before in _OPENING or (is_second and self.is_nominal_next):  # a painted wall; a thick, painted wall
+            return "adjective"
+        if self.follows_verb and not self.is_nominal_next:
+            return "verb"
+        if self.before == "noun" and is_seen(self.word) and self.after in ("comma", "break", "verb"):
+            return "noun"  # a tea set
+        return "adjective" if self.after == "noun" else "verb"  # a snow covered hill; a wall painted red
+
+    def _bare_verb(self) -> Role:
+        if self.before in _OPENING:
+            return "noun"
+        is_second = self.before == "conjunction" and self.i > 1 and self.roles[self.i - 2] == "verb"  # twist and bend
+        if self.follows_verb or self.before == "pronoun" or is_second:
+            return "verb"
+        if self.before == "adverb" and self.i > 1 and self.roles[self.i - 2] == "noun":
+            return "verb"  # a camera slowly pans
+        if self.before == "noun":  # a teddy bear; a verb would have an s here
+            is_no_verb = not is_plural(self.words[self.i - 1]) and not self.word.endswith("s")
+            return "noun" if self.ends_compound or (is_no_verb and kind_of(self.word) != "action") else "verb"
+        return "noun" if is_seen(self.word) and self.after not in ("determiner", "pronoun") else "verb"
+
+    def _adjective(self) -> Role:
+        is_object_next = self.guesses[self.i + 2 : self.i + 3] in (["determiner"], ["pronoun"])
+        is_thing = is_object_next or (is_seen(self.word) and not is_adjective_first(self.word))
+        if self.is_in_phrase and self.is_doing_next and is_thing:
+            return "noun"  # a t-rex chasing a jeep
+        if self.is_nominal_next and self.before != "noun":
+            return "adjective"
+        if self.before == "noun":
+            if self.is_nominal_next:
+                return "adjective"
+            return "noun" if is_seen(self.word) else "adverb"  # a traffic light; a boat adrift
+        if self.follows_verb or not is_seen(self.word) or self._shares_a_noun():
+            return "adjective"
+        if is_adjective_first(self.word) and self.before != "determiner":
+            return "adjective"
+        return "noun"  # a remote; an orange
+
+    def _shares_a_noun(self) -> bool:
+        """Whether the word is one of several adjectives: red and yellow balls, a big, orange ball."""
+        if self.after not in ("conjunction", "comma"):
+            return False
+        rest = self.guesses[self.i + 1 : self.i + _REACH]
+        joint = next(
+            (i for i, guess in enumerate(rest) if guess not in ("conjunction", "comma", "adjective")), len(rest)
+        )
+        end = next((i for i in range(joint, len(rest)) if rest[i] != "noun"), len(rest))
+        is_described = "adjective" in rest[:joint] or (self.after == "comma" and is_adjective_first(self.word))
+        return is_described and end > joint and self.words[self.i + end] not in FRAMING
+
+    def _noun(self) -> Role:
+        if self.word in FRAMING:
+            return "noun"
+        if self.word == "home" and self.before == "verb":
+            return "adverb"
+        if is_adjective_first(self.word) and self.after == "noun":
+            return "adjective"
+        is_after_to = self.i > 0 and self.words[self.i - 1] == "to"
+        if is_after_to and kind_of(self.word) == "action" and self.after in _OBJECT_STARTS:
+            return "verb"  # to drink water
+        is_before_object = self.after in ("determiner", "pronoun")
+        if self.before == "noun" and self.word.endswith("ing") and is_before_object:
+            return "verb"  # a woman painting a fence
+        if self.before == "adverb" and self.i > 1 and self.roles[self.i - 2] == "noun":
+            return "noun" if self.is_nominal_next else "verb"  # a camera slowly pans
+        if self.before != "noun" or self.after in ("noun", "verb", "bare verb") or self.ends_compound:
+            return "noun"
+        # A dog jumps, dogs jump: either the noun has the plural or the verb has an s.
+        is_verb = is_plural(self.word) != is_plural(self.words[self.i - 1])
+        return "verb" if is_verb and (is_before_object or kind_of(self.word) == "action") else "noun"
