@@ -22,7 +22,7 @@ SUBJECT_ROOMS = {
     "prompts": {"prompts"},
     "video": {"video", "pictures"},
 }
-ENGINE = {"engine", "run", "loading", "conditioning", "prompt_notes"}
+ENGINE = {"engine", "run", "loading", "conditioning", "donors", "prompt_notes"}
 FACES = {"bench", "cli", "doctor"}
 DEMO = "demo"
 MAY_ALSO_IMPORT = {"attention": {"opensora"}, DEMO: {"opensora", "prompts", "video"}}
@@ -111,7 +111,9 @@ def test_importing_the_faces_is_free_of_effects_and_of_heavy_libraries(tmp_path)
     code = """
 import sys
 import chai_app, chai_app.cli, chai_app.doctor, chai_app.engine, chai_app.models, chai_app.opensora, chai_app.video
-heavy = {"torch", "diffusers", "transformers", "numpy", "av", "PIL", "huggingface_hub"} & set(sys.modules)
+import chai_app.cache.cache
+heavy = {"torch", "diffusers", "transformers", "numpy", "av", "PIL", "huggingface_hub", "faiss", "open_clip"}
+heavy &= set(sys.modules)
 assert not heavy, heavy
 """
     environment = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PATH": ""}

@@ -1,0 +1,306 @@
+"""The cache that the engine and every face stand on: generations go in, and are found again by what they show.
+
+One object serves all threads of a process, and any number of processes share one folder. SQLite is the truth; what
+stands beside it (indexes, previews) can be made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from . import events, rows, upkeep
+from .database import Database
+from .entries import Entity, Entry, LoadedLatents, NewEntry, Phrase, Selection, Shape
+from .errors import CacheError
+from .eviction import EvictionPolicy
+from .latent_files import LatentFiles
+from .store import Arrival, Store
+from .thresholds import Embedder, Thresholds, thresholds_for
+
+if TYPE_CHECKING:
+    from .archive import ExportReport, ImportReport
+    from .codec import Storage
+    from .lookup import CountLikeness, Decision
+    from .shelves import Shelves
+
+_DATABASE = "cache.sqlite3"
+
+
+class LatentCache:
+    """A cache in the folder `home`; close it, or use it as a context, so that indexes are saved for the next start.
+
+    Args:
+        embedder: what entities are embedded by; without one, everything but lookup and insert works.
+        read_only: nothing on the disk changes; for a private run. A folder that is not there is an empty cache.
+        storage: of new entries; those of before are read whatever it is.
+        clock: seconds since 1970.
+    Raises: CacheError, one sentence, if the cache cannot be opened.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        embedder: Embedder | None = None,
+        read_only: bool = False,
+        storage: Storage = "fp16",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.home, self.read_only = home, read_only
+        self._embedder, self._storage = embedder, storage
+        self._files = LatentFiles(home)
+        self._database = Database(home / _DATABASE, read_only)
+        self._store = Store(self._database, self._files, clock)
+        self._shelves: Shelves | None = None
+        self.thresholds = thresholds_for(embedder, home) if embedder else Thresholds()
+        if not read_only:
+            self._store.sweep()
+
+    def close(self) -> None:
+        """Save the indexes and let go of the database."""
+        if self._shelves is not None and not self.read_only:
+            with suppress(CacheError):  # an index that was not saved is made anew
+                self._shelves.settle()
+                self._shelves.save_all()
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # Finding and reading
+
+    def embed(self, phrases: Sequence[Phrase]) -> list[Entity]:
+        """The phrases with their embeddings, ready for `lookup` and `NewEntry`."""
+        embeddings = self.embedder.embed([phrase.text for phrase in phrases])
+        return [Entity(p.kind, p.text, p.head, p.count, e) for p, e in zip(phrases, embeddings, strict=True)]
+
+    def lookup(
+        self,
+        wanted: Sequence[Entity],
+        fingerprint: str,
+        shape: Shape,
+        count_likeness: CountLikeness | None = None,
+        thresholds: Thresholds | None = None,
+    ) -> Decision:
+        """The entry to reuse for a prompt that names `wanted`, or a miss; either way with reasons.
+
+        No latents are read and nothing is counted: whoever acts upon it calls `touch` or `count_miss`.
+        Args:
+            fingerprint: of the model; entries of another are never offered.
+            count_likeness: of a wanted count and a found one, 0 to 1, None for one that is not said; without it, two
+                counts that differ never match.
+            thresholds: in place of the embedder's own.
+        """
+        from .lookup import decide, same_count
+
+        with self._database.reading() as connection:
+            return decide(
+                connection,
+                self.shelves,
+                self.embedder.fingerprint,
+                wanted,
+                fingerprint,
+                shape,
+                thresholds or self.thresholds,
+                count_likeness or same_count,
+                self._files.has_latents,
+            )
+
+    def load(self, entry: Entry) -> LoadedLatents:
+        """Read an entry's latents and check them. Damaged ones are set aside and their entry is removed."""
+        from .codec import decode
+
+        missed = f"Entry {entry.id} cannot be reused"
+        try:
+            content = self._files.latents_of(entry.id).read_bytes()
+        except FileNotFoundError:
+            is_damage = self._drop(entry)
+            note = "its latents are missing" if is_damage else "it was removed in the meantime"
+            return LoadedLatents(None, f"{missed}: {note}.")
+        except OSError as error:
+            return LoadedLatents(None, f"{missed}: its latents cannot be read ({error.strerror or error}).")
+        try:
+            if len(content) != entry.bytes or hashlib.sha256(content).hexdigest() != entry.checksum:
+                raise ValueError("its latents file is not the one that was stored")
+            return LoadedLatents(decode(content))
+        except ValueError as error:
+            self._drop(entry)
+            return LoadedLatents(None, f"{missed}: {error}, so it was set aside.")
+
+    def _drop(self, entry: Entry) -> bool:
+        """Whether the entry was still here and is gone now; a cache that is open for reading keeps it."""
+        return not self.read_only and self._store.drop(entry, "damage", set_aside=True)
+
+    def entry(self, id: str) -> Entry | None:
+        """The entry called `id`, None if it is not (or no longer) here."""
+        with self._database.reading() as connection:
+            return rows.entry_by_id(connection, id)
+
+    def entries(self, selection: Selection | None = None, limit: int | None = None, offset: int = 0) -> list[Entry]:
+        """Newest first."""
+        with self._database.reading() as connection:
+            return rows.selected(connection, selection or Selection(), -1 if limit is None else limit, offset)
+
+    def phrases(self, entry: Entry) -> list[Phrase]:
+        """What an entry is found by."""
+        with self._database.reading() as connection:
+            return rows.phrases_of(connection, entry.number)
+
+    def preview(self, entry: Entry) -> Path | None:
+        """The picture that an entry was stored with, if it is there."""
+        path = self._files.preview_of(entry.id)
+        return path if path.is_file() else None
+
+    # Changing
+
+    def insert(self, new: NewEntry) -> Entry:
+        """Store a generation; entries leave to make room.
+
+        Raises: CacheFull if it is larger than all that may leave, CannotStore if the disk refuses, CacheError for
+        latents that are not finite; then nothing has changed.
+        """
+        from .codec import encode
+
+        embedder = self.embedder.fingerprint
+        try:
+            content = encode(new.tensors, self._storage)
+        except ValueError as error:
+            raise CacheError(f"These latents were not stored, because {error}.") from error
+        entry = self._store.new_row(new, content)
+        with ExitStack() as stack:
+            latents = stack.enter_context(self._files.staged())
+            latents.write(content)
+            preview = None
+            if new.preview is not None:
+                preview = stack.enter_context(self._files.staged())
+                preview.write(new.preview)
+            self._store.commit([Arrival(entry, [(embedder, e) for e in new.entities], latents, preview)])
+        self._settle()
+        return self.entry(entry.id) or entry
+
+    def set_preview(self, entry: Entry, preview: bytes) -> bool:
+        """Put a WebP picture beside an entry, in place of an older one. False if the entry is no longer here.
+
+        Raises: CannotStore if the disk refuses.
+        """
+        with self._files.staged() as staged:
+            staged.write(preview)
+            return self._store.put_preview(entry.id, staged)
+
+    def touch(self, entry: Entry) -> bool:
+        """Count a hit, which makes the entry the last used one. False if it is no longer here."""
+        return self._store.touch(entry.id)
+
+    def count_miss(self) -> None:
+        """Count a generation that found nothing to reuse."""
+        self._store.count_miss()
+
+    def pin(self, entry: Entry) -> bool:
+        """Keep an entry from being evicted. False if it is no longer here."""
+        return self._store.set_pinned(entry.id, True)
+
+    def unpin(self, entry: Entry) -> bool:
+        """Let an entry be evicted again. False if it is no longer here."""
+        return self._store.set_pinned(entry.id, False)
+
+    def remove(self, entry: Entry) -> bool:
+        """Take one entry away, pinned or not. False if it is no longer here."""
+        return self._store.drop(entry, "remove")
+
+    def purge(self, selection: Selection) -> list[Entry]:
+        """Take away what is selected, pinned entries too, and with it what an index remembers. Returns: what went."""
+        gone = self._store.remove(selection)
+        if gone:
+            self.rebuild()
+        return gone
+
+    def clear(self) -> list[Entry]:
+        """Take everything away, pinned entries too. Returns: what went."""
+        return self.purge(Selection())
+
+    def set_budget(self, budget_bytes: int, policy: EvictionPolicy | None = None) -> list[Entry]:
+        """Settle for every process how much latents may take and who leaves first. Returns: what left because of it."""
+        if budget_bytes < 0:
+            raise CacheError("The budget is a number of bytes, 0 or more.")
+        return self._store.set_budget(budget_bytes, policy or self._store.budget()[1])
+
+    # Upkeep
+
+    def stats(self) -> events.Stats:
+        """The cache in figures."""
+        with self._database.reading() as connection:
+            return events.stats(connection, *self._store.budget())
+
+    def days(self) -> list[events.Day]:
+        """Hits, misses and comings and goings by day, oldest first."""
+        with self._database.reading() as connection:
+            return events.days(connection)
+
+    def events(self, limit: int = 100) -> list[events.Event]:
+        """What happened last, newest first."""
+        with self._database.reading() as connection:
+            return events.recent_events(connection, limit)
+
+    def verify(self, is_thorough: bool = True) -> list[str]:
+        """What is not as promised, one sentence for each thing; thorough reads every latents file."""
+        return list(upkeep.problems(self._store, self._shelves, is_thorough))
+
+    def repair(self) -> list[str]:
+        """Put right what `verify` finds, at the price of entries that are damaged. Returns: what was done."""
+        return upkeep.repair(self._store, self.shelves)
+
+    def rebuild(self) -> None:
+        """Make every index anew from the database."""
+        self.shelves.rebuild()
+
+    def reembed(self, old_fingerprint: str) -> int:
+        """Move what another embedder filed (`stats().embedders` lists them) to this one. Returns: entries moved."""
+        return upkeep.reembed(self._store, self.embedder, old_fingerprint)
+
+    def export(self, path: Path, selection: Selection | None = None) -> ExportReport:
+        """Write entries into an archive, whole or not at all.
+
+        Raises: CannotWrite if the system refuses.
+        """
+        from .archive import export
+
+        return export(self._store, path, selection or Selection())
+
+    def import_archive(self, path: Path) -> ImportReport:
+        """Take entries out of an archive after checking all of it.
+
+        Raises: BadArchive, naming what is wrong, before anything is written; CacheFull if it exceeds the budget.
+        """
+        from .archive import import_archive
+
+        report = import_archive(self._store, path)
+        self._settle()
+        return report
+
+    @property
+    def embedder(self) -> Embedder:
+        """Raises: CacheError if the cache was opened without one."""
+        if self._embedder is None:
+            raise CacheError("The cache was opened without an embedder, so entities have no place in it.")
+        return self._embedder
+
+    @property
+    def shelves(self) -> Shelves:
+        """The indexes in memory; FAISS is loaded with the first."""
+        if self._shelves is None:
+            from .shelves import Shelves
+
+            self._shelves = Shelves(self._database, self._files)
+        return self._shelves
+
+    def _settle(self) -> None:
+        if self._shelves is not None:
+            with suppress(CacheError):  # the entry is safe, and an index that was not saved is made anew
+                self._shelves.settle()

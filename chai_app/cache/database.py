@@ -1,0 +1,154 @@
+"""One SQLite connection and its transactions: readers never wait, writers queue, a failure leaves nothing behind."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import CacheError, CannotStore, DamagedCache
+from .schema import VERSION, check, prepare
+
+_LONGEST_WAIT_S = 60.0
+_RETRY_S = 0.01
+
+
+class Database:
+    """A connection that threads of one process share, one transaction at a time.
+
+    read_only leaves the disk as it is; a file that is not there reads as an empty cache.
+    """
+
+    def __init__(self, path: Path, read_only: bool) -> None:
+        self.path, self.read_only = path, read_only
+        self._lock = threading.RLock()
+        if not read_only:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CannotStore(f"The folder {path.parent} cannot be made ({error.strerror}).") from error
+        with self._in_plain_words():
+            self._connection = self._connect()
+            self._set_up()
+
+    def close(self) -> None:
+        """Further use is a bug."""
+        self._connection.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """All reads of the block see the cache at one moment. Inside another transaction it is part of that."""
+        with self._lock, self._in_plain_words():
+            if self._connection.in_transaction:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                self._connection.execute("ROLLBACK")
+
+    def refuse_if_read_only(self) -> None:
+        """Raises: CacheError."""
+        if self.read_only:
+            raise CacheError("The cache is open for reading only, so nothing in it can be changed.")
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Commits if the block ends well, else undoes it. No other process writes meanwhile.
+
+        Raises: CacheError if the cache is open for reading only, or another process writes for a whole minute.
+        """
+        self.refuse_if_read_only()
+        with self._lock, self._in_plain_words():
+            assert not self._connection.in_transaction, "a write cannot begin inside another transaction"
+            # IMMEDIATE: a transaction that reads first and writes later could fail in between, when another wrote.
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.read_only and not self.path.exists():
+            address = ":memory:"
+        else:
+            address = self.path.absolute().as_uri() + ("?mode=ro" if self.read_only else "")
+        return sqlite3.connect(
+            address, uri=True, isolation_level=None, check_same_thread=False, timeout=_LONGEST_WAIT_S
+        )
+
+    def _set_up(self) -> None:
+        connection = self._connection
+        connection.execute("PRAGMA foreign_keys = ON")
+        if self.read_only and self.path.exists():
+            if self._version() != VERSION:
+                raise CacheError(f"{self.path} is of an older version: open it once for writing, which upgrades it.")
+            return
+        version = self._version()  # before anything in a file that is not ours could change
+        self._use_wal()
+        # FULL: a deletion commits before its file is unlinked. Were that commit lost in a power cut, a row would
+        # stand without its file.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")  # what was purged does not linger in free pages
+        if version == VERSION:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            prepare(connection, str(self.path))
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+    def _version(self) -> int:
+        self._connection.execute("BEGIN")  # one moment: another process may be making the tables
+        try:
+            return check(self._connection, str(self.path))
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    def _use_wal(self) -> None:
+        # The change of journal needs the file for itself, and SQLite does not always wait for that: processes that
+        # open a new cache in one moment get in each other's way.
+        until = time.monotonic() + _LONGEST_WAIT_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(_RETRY_S)
+
+    @contextmanager
+    def _in_plain_words(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            code = None if code is None else code & 0xFF
+            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise CannotStore(
+                    f"The disk that holds {self.path.parent} is full or failing, so the cache was left as it was: "
+                    f"free some space."
+                ) from error
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise DamagedCache(
+                    f"The database {self.path} is damaged: move it away, and the cache starts afresh."
+                ) from error
+            if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+                raise CannotStore(
+                    f"{self.path} cannot be opened or written: check its permissions, or set CHAI_HOME."
+                ) from error
+            if code == sqlite3.SQLITE_BUSY:
+                raise CacheError(
+                    f"Another process has been writing to {self.path} for {_LONGEST_WAIT_S:g} s: try again later."
+                ) from error
+            raise

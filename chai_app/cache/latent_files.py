@@ -1,0 +1,194 @@
+"""Files beside the database: latents, previews, quarantine. A file is named for its entry's id.
+
+A file is written under a temporary name, which its writer keeps locked. It gets its name inside the write transaction
+that commits its row. So whoever holds the write lock knows of every file without a row, and of every temporary file
+that nobody locks, that its writer is dead; sweeping needs no grace period and trusts no process id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from .entries import Entry
+from .errors import CannotStore
+
+try:
+    import fcntl
+except ImportError:  # Windows, which refuses to unlink what another process has open: a lock of its own kind
+    fcntl = None  # type: ignore[assignment]
+
+LATENTS_SUFFIX = ".safetensors"
+PREVIEW_SUFFIX = ".webp"
+_ID = re.compile(r"[0-9a-f]{16}")
+_PART_SUFFIX = ".part"
+_MOST_QUARANTINED = 32
+
+
+class LatentFiles:
+    """The folders of a cache under `home`; none is made before something is written into it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.latents, self.previews = home / "latents", home / "previews"
+        self.quarantine, self.index = home / "quarantine", home / "index"
+
+    def latents_of(self, id: str) -> Path:
+        """Where an entry's latents are, whether they are there or not."""
+        return self.latents / f"{id}{LATENTS_SUFFIX}"
+
+    def preview_of(self, id: str) -> Path:
+        """Where an entry's preview would be."""
+        return self.previews / f"{id}{PREVIEW_SUFFIX}"
+
+    def without_row(self, ids: set[str]) -> list[Path]:
+        """Files that are named for an entry, but for none of these."""
+        found = []
+        for folder, suffix in ((self.latents, LATENTS_SUFFIX), (self.previews, PREVIEW_SUFFIX)):
+            strangers = set(_names(folder)).difference([id + suffix for id in ids])  # 100,000 names: no Path for each
+            found += [folder / name for name in strangers if _ID.fullmatch(name.removesuffix(suffix))]
+        return found
+
+    def parts(self) -> list[Path]:
+        """Every temporary file, of writers alive or dead."""
+        return [self.latents / name for name in _names(self.latents) if name.endswith(_PART_SUFFIX)]
+
+    def abandoned_parts(self) -> list[Path]:
+        """Temporary files whose writer is dead. Certain only while the write lock is held."""
+        return [part for part in self.parts() if _is_abandoned(part)]
+
+    def has_latents(self, entry: Entry) -> bool:
+        """Whether an entry's latents are there in full length; what they hold is found out when they are read."""
+        try:
+            return self.latents_of(entry.id).stat().st_size == entry.bytes
+        except OSError:
+            return False
+
+    def unlink(self, ids: Iterable[str]) -> None:
+        """Away with the files of entries whose rows are gone. What cannot be unlinked now is swept later."""
+        for id in ids:
+            remove(self.latents_of(id), self.preview_of(id))
+
+    def set_aside(self, id: str) -> None:
+        """Move damaged latents where they can be looked at; the oldest of many make room."""
+        with contextlib.suppress(OSError):
+            self.quarantine.mkdir(parents=True, exist_ok=True)
+            self.latents_of(id).replace(self.quarantine / f"{id}{LATENTS_SUFFIX}")
+            kept = sorted(self.quarantine.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+            remove(*kept[_MOST_QUARANTINED:])
+        remove(self.preview_of(id))
+
+    @contextmanager
+    def staged(self) -> Iterator[Staged]:
+        """A file under a temporary name. Unless `keep` was called, nothing of it is left after the block.
+
+        Raises: CannotStore if the disk refuses.
+        """
+        try:
+            self.latents.mkdir(parents=True, exist_ok=True)
+            staged = Staged(self.latents)
+        except OSError as error:
+            raise _refusal(self.latents, error) from error
+        try:
+            yield staged
+        finally:
+            staged.close()
+
+
+class Staged:
+    """One file that is being written; others see its temporary name, and that it is locked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self._file = _locked_file(folder)
+        self._is_kept = False
+
+    def write(self, content: bytes) -> None:
+        """Down to the disk, before any name or row speaks of it."""
+        try:
+            self._file.write(content)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _refusal(self.path.parent, error) from error
+
+    def move_to(self, target: Path) -> None:
+        """Give the file its name; only inside the write transaction that commits its row."""
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if fcntl is None:
+                self._file.close()  # Windows renames no open file
+            self.path.replace(target)
+            self.path = target
+            self._file.close()
+            _flush_folder(target.parent)
+        except OSError as error:
+            raise _refusal(target.parent, error) from error
+
+    def keep(self) -> None:
+        """The row is committed: the file stays."""
+        self._is_kept = True
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk can refuse once more what was still buffered
+            self._file.close()
+        if not self._is_kept:
+            remove(self.path)
+
+
+def _is_abandoned(part: Path) -> bool:
+    if fcntl is None:
+        return True  # unlinking will tell: Windows refuses it while the writer lives
+    try:
+        with part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def remove(*paths: Path) -> None:
+    """Unlink what is there and can be unlinked."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _locked_file(folder: Path) -> tuple[Path, BinaryIO]:
+    while True:
+        path = folder / f".{secrets.token_hex(8)}{_PART_SUFFIX}"
+        file = path.open("xb")
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists():
+            return path, file
+        file.close()  # swept in the instant between its making and its locking
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refusal(folder: Path, error: OSError) -> CannotStore:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return CannotStore(f"The disk that holds {folder} is full, so nothing was stored: free some space.")
+    return CannotStore(f"Nothing was stored, because {folder} cannot be written ({error.strerror or error}).")

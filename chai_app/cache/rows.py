@@ -1,0 +1,229 @@
+"""The rows of an entry: written together, read back as values, gone together. Callers bring the transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+from .entries import Entity, Entry, Phrase, Schedule, Selection, Shape
+
+Change = Literal["added", "removed", "refiled"]
+
+KEPT_CHANGES = 50_000
+"""How far an index may lag behind and still catch up; what lags further is read afresh."""
+
+EMBEDDING_DTYPE = "float16"  # moves a cosine by less than 0.0005
+
+_COLUMNS = (
+    "number, id, fingerprint, latent_shape, num_frames, height, width, fps, prompt, seed, schedule, file, bytes, "
+    "checksum, hits, created, last_used, is_pinned, parent, reuse_depth, drift, compute_seconds, extra"
+)
+_PLACES = ", ".join("?" * len(_COLUMNS.split(",")))
+
+
+def add_entry(connection: sqlite3.Connection, entry: Entry, entities: Iterable[tuple[str, Entity]]) -> int:
+    """Write an entry and its (embedder, entity) pairs; its own number is passed over for a new one, returned."""
+    values = (
+        None,
+        entry.id,
+        entry.fingerprint,
+        entry.shape.latent_key,
+        entry.shape.num_frames,
+        entry.shape.height,
+        entry.shape.width,
+        entry.shape.fps,
+        entry.prompt,
+        entry.seed,
+        _schedule_text(entry.schedule),
+        entry.file,
+        entry.bytes,
+        entry.checksum,
+        entry.hits,
+        entry.created,
+        entry.last_used,
+        entry.is_pinned,
+        entry.parent,
+        entry.reuse_depth,
+        entry.drift,
+        entry.compute_seconds,
+        json.dumps(dict(entry.extra)),
+    )
+    cursor = connection.execute(f"INSERT INTO entries ({_COLUMNS}) VALUES ({_PLACES})", values)
+    number = cursor.lastrowid
+    assert number is not None
+    _file(connection, number, entry, entities)
+    _tell(connection, number, "added")
+    return number
+
+
+def refile(connection: sqlite3.Connection, entry: Entry, entities: Iterable[tuple[str, Entity]]) -> None:
+    """Put (embedder, entity) pairs in the place of all that an entry was found by."""
+    _unfile(connection, entry.number)
+    _file(connection, entry.number, entry, entities)
+    _tell(connection, entry.number, "refiled")
+
+
+def _file(connection: sqlite3.Connection, number: int, entry: Entry, entities: Iterable[tuple[str, Entity]]) -> None:
+    for embedder, entity in entities:
+        shelf = _shelf(connection, embedder, entry.fingerprint, entry.shape.latent_key, entity)
+        vector = _vector(connection, shelf, entity.embedding.astype(EMBEDDING_DTYPE).tobytes())
+        connection.execute(
+            "INSERT INTO entities (entry, vector, kind, text, head, count) VALUES (?, ?, ?, ?, ?, ?)",
+            (number, vector, entity.kind, entity.text, entity.head, entity.count),
+        )
+
+
+def forget(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """Take entries away with all that only they needed; their files are the caller's to unlink, after the commit."""
+    for number in numbers:
+        _unfile(connection, number)
+        connection.execute("DELETE FROM entries WHERE number = ?", [number])
+        _tell(connection, number, "removed")
+
+
+def _unfile(connection: sqlite3.Connection, number: int) -> None:
+    vectors = connection.execute("SELECT DISTINCT vector FROM entities WHERE entry = ?", [number]).fetchall()
+    connection.execute("DELETE FROM entities WHERE entry = ?", [number])
+    drop_unused_vectors(connection, (vector for (vector,) in vectors))
+
+
+def drop_unused_vectors(connection: sqlite3.Connection, vectors: Iterable[int]) -> None:
+    connection.executemany(
+        "DELETE FROM vectors WHERE number = ? AND NOT EXISTS (SELECT 1 FROM entities WHERE vector = vectors.number)",
+        ((vector,) for vector in vectors),
+    )
+
+
+def entry_by_id(connection: sqlite3.Connection, id: str) -> Entry | None:
+    row = connection.execute(f"SELECT {_COLUMNS} FROM entries WHERE id = ?", [id]).fetchone()
+    return None if row is None else _entry(row)
+
+
+def entry_by_number(connection: sqlite3.Connection, number: int) -> Entry | None:
+    row = connection.execute(f"SELECT {_COLUMNS} FROM entries WHERE number = ?", [number]).fetchone()
+    return None if row is None else _entry(row)
+
+
+def selected(connection: sqlite3.Connection, selection: Selection, limit: int = -1, offset: int = 0) -> list[Entry]:
+    """Newest first; a limit of -1 means all."""
+    parts: list[str] = []
+    values: list[Any] = []
+    for value, condition in (
+        (selection.prompt, "instr(lower(prompt), lower(?))"),
+        (selection.since, "created >= ?"),
+        (selection.before, "created < ?"),
+        (selection.fingerprint, "fingerprint = ?"),
+        (selection.is_pinned, "is_pinned = ?"),
+    ):
+        if value is not None:
+            parts.append(condition)
+            values.append(value)
+    if selection.entity is not None:
+        parts.append("number IN (SELECT entry FROM entities WHERE lower(text) = lower(?) OR lower(head) = lower(?))")
+        values += [selection.entity] * 2
+    where = f"WHERE {' AND '.join(parts)}" if parts else ""
+    query = f"SELECT {_COLUMNS} FROM entries {where} ORDER BY number DESC LIMIT ? OFFSET ?"
+    return [_entry(row) for row in connection.execute(query, [*values, limit, offset])]
+
+
+def phrases_of(connection: sqlite3.Connection, number: int) -> list[Phrase]:
+    """What an entry is filed under, in the order in which it was given."""
+    query = "SELECT kind, text, head, count FROM entities WHERE entry = ? ORDER BY number"
+    return [Phrase(*row) for row in connection.execute(query, [number])]
+
+
+def filed_entities(connection: sqlite3.Connection, number: int) -> Iterator[tuple[str, Phrase, bytes]]:
+    """(embedder, phrase, embedding as it is stored) for each entity of an entry."""
+    query = """
+        SELECT s.embedder, v.embedding, e.kind, e.text, e.head, e.count FROM entities e
+        JOIN vectors v ON v.number = e.vector JOIN shelves s ON s.number = v.shelf
+        WHERE e.entry = ? ORDER BY e.number
+    """
+    for embedder, embedding, *words in connection.execute(query, [number]):
+        yield embedder, Phrase(*words), embedding
+
+
+def all_ids(connection: sqlite3.Connection) -> set[str]:
+    return {id for (id,) in connection.execute("SELECT id FROM entries")}
+
+
+def read_setting(connection: sqlite3.Connection, name: str, default: Any = None) -> Any:
+    row = connection.execute("SELECT value FROM settings WHERE name = ?", [name]).fetchone()
+    return default if row is None else row[0]
+
+
+def write_setting(connection: sqlite3.Connection, name: str, value: Any) -> None:
+    connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [name, value])
+
+
+def _tell(connection: sqlite3.Connection, number: int, what: Change) -> None:
+    cursor = connection.execute("INSERT INTO changes (entry, what) VALUES (?, ?)", [number, what])
+    assert cursor.lastrowid is not None
+    connection.execute("DELETE FROM changes WHERE number <= ?", [cursor.lastrowid - KEPT_CHANGES])
+
+
+def _shelf(connection: sqlite3.Connection, embedder: str, fingerprint: str, latent_shape: str, entity: Entity) -> int:
+    dim = len(entity.embedding)
+    key = (embedder, entity.kind, fingerprint, latent_shape)
+    query = "SELECT number, dim FROM shelves WHERE embedder = ? AND kind = ? AND fingerprint = ? AND latent_shape = ?"
+    row = connection.execute(query, key).fetchone()
+    if row is None:
+        connection.execute(
+            "INSERT INTO shelves (embedder, kind, fingerprint, latent_shape, dim) VALUES (?, ?, ?, ?, ?)", (*key, dim)
+        )
+        row = connection.execute(query, key).fetchone()
+    if row[1] != dim:
+        raise ValueError(f"the embedder {embedder} gave {row[1]} numbers before, and {dim} now")
+    return int(row[0])
+
+
+def _vector(connection: sqlite3.Connection, shelf: int, embedding: bytes) -> int:
+    digest = hashlib.blake2b(embedding, digest_size=16).digest()
+    query = "SELECT number FROM vectors WHERE shelf = ? AND digest = ?"
+    row = connection.execute(query, [shelf, digest]).fetchone()
+    if row is not None:
+        return int(row[0])
+    cursor = connection.execute(
+        "INSERT INTO vectors (shelf, digest, embedding) VALUES (?, ?, ?)", [shelf, digest, embedding]
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    number, id, fingerprint, latent_key, num_frames, height, width, fps, prompt, seed, schedule, file, *rest = row
+    size, checksum, hits, created, last_used, is_pinned, parent, depth, drift, compute_seconds, extra = rest
+    return Entry(
+        id=id,
+        number=number,
+        fingerprint=fingerprint,
+        shape=Shape(tuple(map(int, latent_key.split("x"))), num_frames, height, width, fps),
+        prompt=prompt,
+        seed=seed,
+        schedule=Schedule(**json.loads(schedule)),
+        file=file,
+        bytes=size,
+        checksum=checksum,
+        hits=hits,
+        created=created,
+        last_used=last_used,
+        is_pinned=bool(is_pinned),
+        parent=parent,
+        reuse_depth=depth,
+        drift=drift,
+        compute_seconds=compute_seconds,
+        extra=json.loads(extra),
+    )
+
+
+def _schedule_text(schedule: Schedule) -> str:
+    return json.dumps(
+        {
+            "steps": schedule.steps,
+            "guidance_scale": schedule.guidance_scale,
+            "timesteps": dict(schedule.timesteps),
+        }
+    )

@@ -1,0 +1,135 @@
+"""Tables of the database, version by version. A new file goes through every step, an older one through the rest."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+
+from .errors import DamagedCache
+
+APPLICATION_ID = 0x43484149  # "CHAI": tells our file from any other SQLite database
+
+_VERSION_1 = """
+CREATE TABLE settings (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+CREATE TABLE entries (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    fingerprint TEXT NOT NULL,
+    latent_shape TEXT NOT NULL,
+    num_frames INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    width INTEGER NOT NULL,
+    fps REAL NOT NULL,
+    prompt TEXT NOT NULL,
+    seed INTEGER NOT NULL,
+    schedule TEXT NOT NULL,
+    file TEXT NOT NULL UNIQUE,
+    bytes INTEGER NOT NULL,
+    checksum TEXT NOT NULL,
+    hits INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL,
+    last_used REAL NOT NULL,
+    is_pinned INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX entries_by_use ON entries (is_pinned, last_used, number);
+CREATE INDEX entries_by_bytes ON entries (is_pinned, bytes);
+
+-- A shelf holds what one lookup may find: one embedder, one model, one size of latents, one kind.
+CREATE TABLE shelves (
+    number INTEGER PRIMARY KEY,
+    embedder TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    latent_shape TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    dim INTEGER NOT NULL,
+    UNIQUE (embedder, kind, fingerprint, latent_shape)
+);
+-- Embeddings are kept once per shelf, in fp16: a thousand entries with a tiger share one row.
+CREATE TABLE vectors (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    shelf INTEGER NOT NULL REFERENCES shelves (number),
+    digest BLOB NOT NULL,
+    embedding BLOB NOT NULL,
+    UNIQUE (shelf, digest)
+);
+CREATE TABLE entities (
+    number INTEGER PRIMARY KEY,
+    entry INTEGER NOT NULL REFERENCES entries (number) ON DELETE CASCADE,
+    vector INTEGER NOT NULL REFERENCES vectors (number),
+    kind TEXT NOT NULL,
+    text TEXT NOT NULL,
+    head TEXT NOT NULL,
+    count INTEGER
+);
+CREATE INDEX entities_by_entry ON entities (entry);
+CREATE INDEX entities_by_vector ON entities (vector, entry);
+
+-- Rises by one for every entry that is added, removed or refiled (under other embeddings). An index that stands for
+-- number n catches up from n + 1.
+CREATE TABLE changes (number INTEGER PRIMARY KEY AUTOINCREMENT, entry INTEGER NOT NULL, what TEXT NOT NULL);
+
+CREATE TABLE events (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    kind TEXT NOT NULL,
+    entry TEXT,
+    bytes INTEGER NOT NULL
+);
+"""
+
+# Lineage, what an entry cost to make (which a policy weighs), the caller's own data, and sums by day: events are
+# forgotten after a while, their sums are not.
+_VERSION_2 = """
+ALTER TABLE entries ADD COLUMN parent TEXT;
+ALTER TABLE entries ADD COLUMN reuse_depth INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE entries ADD COLUMN drift REAL;
+ALTER TABLE entries ADD COLUMN compute_seconds REAL NOT NULL DEFAULT 0;
+ALTER TABLE entries ADD COLUMN extra TEXT NOT NULL DEFAULT '{}';
+CREATE TABLE days (
+    day TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    times INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (day, kind)
+) WITHOUT ROWID;
+INSERT INTO days SELECT date(at, 'unixepoch'), kind, count(*), sum(bytes) FROM events GROUP BY 1, 2;
+"""
+
+_STEPS = (_VERSION_1, _VERSION_2)
+VERSION = len(_STEPS)
+
+
+def prepare(connection: sqlite3.Connection, name: str) -> None:
+    """Make or upgrade the tables, in the transaction that is under way.
+
+    Raises: DamagedCache if the file is newer than this program or not a cache.
+    """
+    version = check(connection, name)
+    for step in _STEPS[version:]:
+        for statement in step.split(";\n"):  # `executescript` would commit; no statement has ";\n" inside
+            connection.execute(statement)
+    if version == 0:
+        connection.execute("INSERT INTO settings VALUES ('cache', ?)", [secrets.token_hex(8)])
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def check(connection: sqlite3.Connection, name: str) -> int:
+    """The version of the tables, 0 if there are none yet.
+
+    Raises: DamagedCache if the file is newer than this program or not a cache.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if tables and application != APPLICATION_ID:
+        raise DamagedCache(
+            f"{name} is a database of another program: move it away, or set CHAI_HOME to another folder."
+        )
+    if version > VERSION:
+        raise DamagedCache(
+            f"{name} was written by a newer version of this program (its tables are version {version}, this program "
+            f"knows {VERSION}): update the program, or set CHAI_HOME to another folder."
+        )
+    return int(version)

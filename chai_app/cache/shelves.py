@@ -1,0 +1,190 @@
+"""The shelves of a cache in memory: read when first asked for, kept up with the database, saved for the next start.
+
+Partitioned by embedder, kind, model and size of latents rather than filtered afterwards: a filter needs over-fetch, and
+no over-fetch is enough when a thousand entries of another model lie nearer than the one that fits.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .database import Database
+from .entries import Kind
+from .latent_files import LatentFiles
+from .rows import EMBEDDING_DTYPE, read_setting
+from .shelf import NO_COUNT, Floats, Ints, Shelf, graph_of, read_shelf
+
+# Shares of a shelf's embeddings.
+_MOST_UNSETTLED = 0.1
+_MOST_TOMBSTONES = 0.2
+_FEWEST_TO_SAVE = 2_000
+
+
+class Shelves:
+    """Every shelf that was asked for. They are touched inside a transaction only, whose lock keeps threads apart."""
+
+    def __init__(self, database: Database, files: LatentFiles) -> None:
+        self._database, self._files = database, files
+        self._loaded: dict[int, Shelf] = {}
+        self._saved: dict[int, int] = {}  # shelf: the change that its file stands for
+
+    def find(
+        self, connection: sqlite3.Connection, embedder: str, kind: Kind, fingerprint: str, latent_key: str
+    ) -> Shelf | None:
+        """The one shelf that fits, up to date with the transaction; None if nothing was ever put there."""
+        row = connection.execute(
+            "SELECT number FROM shelves WHERE embedder = ? AND kind = ? AND fingerprint = ? AND latent_shape = ?",
+            [embedder, kind, fingerprint, latent_key],
+        ).fetchone()
+        return None if row is None else self.get(connection, row[0])
+
+    def others(
+        self, connection: sqlite3.Connection, embedder: str, kind: Kind, fingerprint: str, latent_key: str, most: int
+    ) -> Iterator[tuple[str, Shelf]]:
+        """(why it does not fit, shelf) for shelves of the same embedder and kind, the same model's first."""
+        query = """
+            SELECT number, fingerprint FROM shelves
+            WHERE embedder = ? AND kind = ? AND (fingerprint != ? OR latent_shape != ?)
+            ORDER BY fingerprint != ?, number DESC LIMIT ?
+        """
+        values = [embedder, kind, fingerprint, latent_key, fingerprint, most]
+        for number, other in connection.execute(query, values).fetchall():
+            yield "other size" if other == fingerprint else "another model", self.get(connection, number)
+
+    def get(self, connection: sqlite3.Connection, number: int) -> Shelf:
+        """One shelf, up to date with the transaction."""
+        if number not in self._loaded:
+            shelf = read_shelf(self._path(number), self._stands_for(connection, number))
+            self._saved[number] = shelf.change if shelf else -1
+            self._loaded[number] = shelf or _from_rows(connection, number)
+        if not _catch_up(connection, number, self._loaded[number]):
+            self._loaded[number] = _from_rows(connection, number)
+        return self._loaded[number]
+
+    def settle(self) -> None:
+        """Do what would make a lookup wait: put rows in place, build graphs that are due, and save if much changed."""
+        for number in list(self._loaded):
+            with self._database.reading() as connection:
+                shelf = self.get(connection, number)
+                is_worth_saving = shelf.unsettled > max(_FEWEST_TO_SAVE, _MOST_UNSETTLED * len(shelf.vectors))
+                if shelf.unsettled > _MOST_UNSETTLED * len(shelf.vectors):
+                    shelf = shelf.compact()
+                    if shelf.tombstones > _MOST_TOMBSTONES * len(shelf.vectors):
+                        shelf = shelf.without_tombstones()
+                    self._loaded[number] = shelf
+                embeddings = shelf.embeddings() if shelf.wants_graph else None
+            if embeddings is not None:
+                graph = graph_of(embeddings)  # many seconds, during which lookups go on with the old index
+                with self._database.reading():
+                    if self._loaded.get(number) is shelf:
+                        shelf.put_graph(graph)
+            if is_worth_saving or embeddings is not None:
+                self.save(number)
+
+    def save_all(self) -> None:
+        """Write every shelf whose file lags behind."""
+        for number, shelf in list(self._loaded.items()):
+            if self._saved[number] != shelf.change:
+                self.save(number)
+
+    def save(self, number: int) -> None:
+        """Write one shelf, whole or not at all."""
+        with self._database.reading() as connection:
+            shelf = self._loaded[number] = self._loaded[number].compact()
+            content = shelf.to_bytes(self._stands_for(connection, number))
+        with self._files.staged() as staged:
+            staged.write(content)
+            staged.move_to(self._path(number))
+            staged.keep()
+        self._saved[number] = shelf.change
+
+    def rebuild(self) -> None:
+        """Forget every index, in memory and on disk, and make all of them from the database."""
+        self._database.refuse_if_read_only()
+        with self._database.reading():
+            self._loaded.clear()
+            self._saved.clear()
+        for path in self._files.index.glob("*.safetensors"):
+            path.unlink(missing_ok=True)
+        with self._database.reading() as connection:
+            for (number,) in connection.execute("SELECT number FROM shelves").fetchall():
+                self.get(connection, number)
+        self.settle()
+        self.save_all()
+
+    def problems(self, connection: sqlite3.Connection) -> Iterator[str]:
+        """Where a shelf in memory, brought up to date, and the database say different things."""
+        for number in list(self._loaded):
+            query = "SELECT e.vector, e.entry FROM entities e JOIN vectors v ON v.number = e.vector WHERE v.shelf = ?"
+            wanted = set(connection.execute(query, [number]).fetchall())
+            found = self.get(connection, number).live_rows()
+            if wanted != found:
+                yield (
+                    f"index {number}: {len(wanted - found)} rows of the database are missing and "
+                    f"{len(found - wanted)} are too many"
+                )
+
+    def kinds(self) -> dict[int, str]:
+        """How each shelf that is in memory is searched: flat or HNSW."""
+        return {number: "HNSW" if shelf.is_graph else "flat" for number, shelf in self._loaded.items()}
+
+    def _path(self, number: int) -> Path:
+        return self._files.index / f"shelf-{number}.safetensors"
+
+    def _stands_for(self, connection: sqlite3.Connection, number: int) -> dict[str, str]:
+        return {"cache": str(read_setting(connection, "cache")), "shelf": str(number)}
+
+
+def _from_rows(connection: sqlite3.Connection, number: int) -> Shelf:
+    """A flat shelf, which 100,000 embeddings fill in a fraction of a second; `settle` makes the graph later."""
+    (dim,) = connection.execute("SELECT dim FROM shelves WHERE number = ?", [number]).fetchone()
+    shelf = Shelf(dim)
+    vectors, embeddings = _read_vectors(connection, number, dim, after=-1)
+    rows = connection.execute(
+        "SELECT e.vector, e.entry, coalesce(e.count, ?) FROM entities e JOIN vectors v ON v.number = e.vector "
+        "WHERE v.shelf = ? ORDER BY e.vector, e.entry",
+        [NO_COUNT, number],
+    ).fetchall()
+    shelf.fill(vectors, embeddings, rows)
+    shelf.change = _latest(connection)
+    return shelf
+
+
+def _catch_up(connection: sqlite3.Connection, number: int, shelf: Shelf) -> bool:
+    """Bring a shelf up to date; False if it has to be read afresh, as after a lag longer than changes are kept."""
+    latest = _latest(connection)
+    if shelf.change == latest:
+        return True
+    (oldest,) = connection.execute("SELECT min(number) FROM changes").fetchone()
+    if oldest is None or not oldest - 1 <= shelf.change < latest:
+        return False
+    changes = connection.execute("SELECT entry, what FROM changes WHERE number > ?", [shelf.change]).fetchall()
+    if any(what == "refiled" for _, what in changes):
+        return False
+    shelf.remove(entry for entry, what in changes if what == "removed")
+    rows = connection.execute(
+        "SELECT DISTINCT e.vector, e.entry, coalesce(e.count, ?) FROM changes c JOIN entities e ON e.entry = c.entry "
+        "JOIN vectors v ON v.number = e.vector WHERE c.number > ? AND c.what = 'added' AND v.shelf = ?",
+        [NO_COUNT, shelf.change, number],
+    ).fetchall()
+    if rows:
+        after = int(shelf.vectors[-1]) if len(shelf.vectors) else -1
+        vectors, embeddings = _read_vectors(connection, number, shelf.dim, after)
+        shelf.add(vectors, embeddings, rows)
+    shelf.change = latest
+    return True
+
+
+def _read_vectors(connection: sqlite3.Connection, number: int, dim: int, after: int) -> tuple[Ints, Floats]:
+    query = "SELECT number, embedding FROM vectors WHERE shelf = ? AND number > ? ORDER BY number"
+    rows = connection.execute(query, [number, after]).fetchall()
+    embeddings = np.frombuffer(b"".join(blob for _, blob in rows), EMBEDDING_DTYPE).reshape(-1, dim)
+    return np.array([vector for vector, _ in rows], np.int64), embeddings.astype(np.float32)
+
+
+def _latest(connection: sqlite3.Connection) -> int:
+    return connection.execute("SELECT max(number) FROM changes").fetchone()[0] or 0

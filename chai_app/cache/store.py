@@ -1,0 +1,189 @@
+"""Entries come and go: rows and files together, each change one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from . import events, rows
+from .database import Database
+from .entries import Entity, Entry, NewEntry, Selection
+from .errors import CacheError
+from .eviction import DEFAULT_BUDGET_BYTES, EvictionPolicy, make_room, order_of
+from .latent_files import LatentFiles, Staged, remove
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An entry that is about to be committed: its files are written, under names that nobody reads yet.
+
+    entities are (fingerprint of the embedder, entity).
+    """
+
+    entry: Entry
+    entities: Sequence[tuple[str, Entity]]
+    latents: Staged
+    preview: Staged | None
+
+
+class Store:
+    """Database and files of one cache. Unlike the facade above it, it knows no embedder and no index."""
+
+    def __init__(self, database: Database, files: LatentFiles, clock: Clock) -> None:
+        self.database, self.files, self.clock = database, files, clock
+
+    def new_row(self, new: NewEntry, content: bytes) -> Entry:
+        """The row of an entry whose latents file is `content`; it gets its number when it is committed."""
+        now, id = self.clock(), secrets.token_hex(8)
+        return Entry(
+            id=id,
+            number=0,
+            fingerprint=new.fingerprint,
+            shape=new.shape,
+            prompt=new.prompt,
+            seed=new.seed,
+            schedule=new.schedule,
+            file=self.files.latents_of(id).name,
+            bytes=len(content),
+            checksum=hashlib.sha256(content).hexdigest(),
+            hits=0,
+            created=now,
+            last_used=now,
+            is_pinned=False,
+            parent=new.parent,
+            reuse_depth=new.reuse_depth,
+            drift=new.drift,
+            compute_seconds=new.compute_seconds,
+            extra=dict(new.extra),
+        )
+
+    def commit(self, arrivals: Sequence[Arrival]) -> list[Entry]:
+        """Give files their names and commit their rows, all or none; other entries leave to make room.
+
+        Returns: the entries that left.
+        """
+        now = self.clock()
+        try:
+            with self.database.writing() as connection:
+                leaving = self._make_room(connection, sum(arrival.entry.bytes for arrival in arrivals), now)
+                for arrival in arrivals:
+                    if rows.entry_by_id(connection, arrival.entry.id) is not None:  # two imports of one archive
+                        raise CacheError(f"Entry {arrival.entry.id} came in by another way just now: try again.")
+                    # Rename, then commit, both under the write lock. A crash in between leaves a file without a row,
+                    # which the next to open sweeps. The other order would leave a row without its file.
+                    id = arrival.entry.id
+                    arrival.latents.move_to(self.files.latents_of(id))
+                    arrival.latents.keep()
+                    if arrival.preview is not None:
+                        arrival.preview.move_to(self.files.preview_of(id))
+                        arrival.preview.keep()
+                    rows.add_entry(connection, arrival.entry, arrival.entities)
+                    events.record(connection, now, "insert", id, arrival.entry.bytes)
+        except BaseException:
+            with self.database.reading() as connection:
+                here = rows.all_ids(connection)
+            self.files.unlink({arrival.entry.id for arrival in arrivals} - here)
+            raise
+        self.files.unlink(entry.id for entry in leaving)
+        return leaving
+
+    def touch(self, id: str) -> bool:
+        """Count a reuse. False if the entry is no longer here."""
+        with self.database.writing() as connection:
+            now = self.clock()
+            cursor = connection.execute(
+                "UPDATE entries SET hits = hits + 1, last_used = max(last_used, ?) WHERE id = ?", [now, id]
+            )
+            if cursor.rowcount:
+                events.record(connection, now, "hit", id)
+            return bool(cursor.rowcount)
+
+    def count_miss(self) -> None:
+        """Count a generation that found nothing to reuse."""
+        with self.database.writing() as connection:
+            events.record(connection, self.clock(), "miss")
+
+    def set_pinned(self, id: str, is_pinned: bool) -> bool:
+        """False if the entry is not here."""
+        with self.database.writing() as connection:
+            cursor = connection.execute("UPDATE entries SET is_pinned = ? WHERE id = ?", [is_pinned, id])
+            return bool(cursor.rowcount)
+
+    def put_preview(self, id: str, preview: Staged) -> bool:
+        """Give a staged picture the place of an entry's preview. False if the entry is not here."""
+        with self.database.writing() as connection:
+            if rows.entry_by_id(connection, id) is None:
+                return False
+            preview.move_to(self.files.preview_of(id))
+            preview.keep()
+            return True
+
+    def remove(self, selection: Selection) -> list[Entry]:
+        """Take away what is selected, pinned entries too. Returns: what went."""
+        with self.database.writing() as connection:
+            entries = rows.selected(connection, selection)
+            self._forget(connection, entries, "remove")
+        self.files.unlink(entry.id for entry in entries)
+        return entries
+
+    def drop(self, entry: Entry, kind: events.EventKind, set_aside: bool = False) -> bool:
+        """Take one entry away, its latents into quarantine if `set_aside`. False if it was gone already."""
+        with self.database.writing() as connection:
+            if rows.entry_by_id(connection, entry.id) is None:
+                return False
+            if set_aside:
+                self.files.set_aside(entry.id)
+            self._forget(connection, [entry], kind)
+        self.files.unlink([entry.id])
+        return True
+
+    def budget(self) -> tuple[int, EvictionPolicy]:
+        """Bytes that latents may take, and who leaves first: settings of the folder, shared by all processes."""
+        with self.database.reading() as connection:
+            return _budget(connection)
+
+    def set_budget(self, budget_bytes: int, policy: EvictionPolicy) -> list[Entry]:
+        """Returns: the entries that left because of it. Pinned ones stay, even if they alone exceed it."""
+        order_of(policy)
+        with self.database.writing() as connection:
+            rows.write_setting(connection, "budget_bytes", budget_bytes)
+            rows.write_setting(connection, "policy", policy)
+            leaving = self._make_room(connection, 0, self.clock())
+        self.files.unlink(entry.id for entry in leaving)
+        return leaving
+
+    def sweep(self) -> list[str]:
+        """Unlink files whose writer died before its row was committed. Returns: their names.
+
+        Looks without the write lock first: a cache that is sound, which is nearly always, is opened without waiting.
+        """
+        with self.database.reading() as connection:
+            here = rows.all_ids(connection)
+        if not self.files.without_row(here) and not self.files.parts():
+            return []
+        with self.database.writing() as connection:
+            dead = self.files.without_row(rows.all_ids(connection)) + self.files.abandoned_parts()
+            remove(*dead)
+        return [path.name for path in dead]
+
+    def _make_room(self, connection: sqlite3.Connection, needed_bytes: int, now: float) -> list[Entry]:
+        leaving = make_room(connection, needed_bytes, *_budget(connection))
+        for entry in leaving:
+            events.record(connection, now, "evict", entry.id, entry.bytes)
+        return leaving
+
+    def _forget(self, connection: sqlite3.Connection, entries: Iterable[Entry], kind: events.EventKind) -> None:
+        for entry in entries:
+            rows.forget(connection, [entry.number])
+            events.record(connection, self.clock(), kind, entry.id, entry.bytes)
+
+
+def _budget(connection: sqlite3.Connection) -> tuple[int, EvictionPolicy]:
+    budget_bytes = rows.read_setting(connection, "budget_bytes", DEFAULT_BUDGET_BYTES)
+    return int(budget_bytes), cast(EvictionPolicy, rows.read_setting(connection, "policy", "lru"))

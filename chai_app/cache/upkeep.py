@@ -1,0 +1,138 @@
+"""Is everything as it should be, and if not, make it so."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from . import rows
+from .entries import Entity, Entry, Selection
+from .errors import CacheError
+from .eviction import used
+from .store import Store
+
+if TYPE_CHECKING:
+    from .shelves import Shelves
+    from .thresholds import Embedder
+
+_REEMBED_AT_ONCE = 500
+
+
+def problems(store: Store, shelves: Shelves | None, is_thorough: bool) -> Iterator[str]:
+    """One sentence for everything that is not as promised. Thorough: reads every latents file.
+
+    Files without a row are looked for again under the write lock, for another process may be in the midst of an insert.
+    """
+    with store.database.reading() as connection:
+        for (line,) in connection.execute("PRAGMA integrity_check").fetchall():
+            if line != "ok":
+                yield f"database: {line}"
+        for table, row, *_ in connection.execute("PRAGMA foreign_key_check").fetchall():
+            yield f"database: row {row} of {table} refers to nothing"
+        entries = rows.selected(connection, Selection())
+        yield from _row_problems(store, connection)
+        if shelves is not None:
+            yield from shelves.problems(connection)
+    for entry in entries:
+        problem = _file_problem(store, entry, is_thorough)
+        if problem is not None and _is_still_here(store, entry):
+            yield f"entry {entry.id}: {problem}"
+    without_row = store.files.without_row({entry.id for entry in entries})
+    if (without_row or store.files.parts()) and not store.database.read_only:
+        with store.database.writing() as connection:
+            without_row = store.files.without_row(rows.all_ids(connection)) + store.files.abandoned_parts()
+    for path in without_row:
+        yield f"file {path.parent.name}/{path.name}: no entry has it"
+
+
+def _row_problems(store: Store, connection: sqlite3.Connection) -> Iterator[str]:
+    counts = {
+        "embeddings that no entity has": "SELECT count(*) FROM vectors v WHERE NOT EXISTS "
+        "(SELECT 1 FROM entities WHERE vector = v.number)",
+        "embeddings of a wrong width": "SELECT count(*) FROM vectors v JOIN shelves s ON s.number = v.shelf "
+        "WHERE length(v.embedding) != 2 * s.dim",
+        "entities on a shelf that is not their entry's": "SELECT count(*) FROM entities e "
+        "JOIN entries t ON t.number = e.entry "
+        "JOIN vectors v ON v.number = e.vector JOIN shelves s ON s.number = v.shelf "
+        "WHERE (s.fingerprint, s.latent_shape, s.kind) != (t.fingerprint, t.latent_shape, e.kind)",
+    }
+    for what, query in counts.items():
+        (count,) = connection.execute(query).fetchone()
+        if count:
+            yield f"database: {count} {what}"
+    used_bytes, pinned_bytes = used(connection)
+    budget_bytes, _ = store.budget()
+    if used_bytes > max(budget_bytes, pinned_bytes):
+        yield f"budget: {used_bytes:,} bytes are used of {budget_bytes:,}, and not because of pinned entries"
+
+
+def _file_problem(store: Store, entry: Entry, is_thorough: bool) -> str | None:
+    path = store.files.latents_of(entry.id)
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes != entry.bytes:
+            return f"its latents file has {size_bytes:,} bytes instead of {entry.bytes:,}"
+        if is_thorough and hashlib.sha256(path.read_bytes()).hexdigest() != entry.checksum:
+            return "its latents file is not the one that was stored"
+    except FileNotFoundError:
+        return "its latents file is missing"
+    except OSError as error:
+        return f"its latents file cannot be read ({error.strerror})"
+    return None
+
+
+def _is_still_here(store: Store, entry: Entry) -> bool:
+    with store.database.reading() as connection:
+        return rows.entry_by_id(connection, entry.id) is not None
+
+
+def repair(store: Store, shelves: Shelves) -> list[str]:
+    """Put right what `problems` finds. Returns: what was done, one sentence for each thing."""
+    done = [f"swept {name}" for name in store.sweep()]
+    with store.database.reading() as connection:
+        entries = rows.selected(connection, Selection())
+    for entry in entries:
+        problem = _file_problem(store, entry, is_thorough=True)
+        if problem is not None and store.drop(entry, "damage", set_aside=True):
+            done.append(f"removed entry {entry.id}: {problem}")
+    with store.database.writing() as connection:
+        query = "SELECT number FROM vectors v WHERE NOT EXISTS (SELECT 1 FROM entities WHERE vector = v.number)"
+        unused = [number for (number,) in connection.execute(query).fetchall()]
+        rows.drop_unused_vectors(connection, unused)
+    if unused:
+        done.append(f"removed {len(unused)} embeddings that no entity had")
+    done += [f"evicted entry {entry.id}" for entry in store.set_budget(*store.budget())]
+    shelves.rebuild()
+    return [*done, "rebuilt the indexes"]
+
+
+def reembed(store: Store, embedder: Embedder, old_fingerprint: str) -> int:
+    """File what another embedder embedded under `embedder`, from the texts. Returns: how many entries were moved.
+
+    In steps, each a transaction: a process that is stopped in between goes on at the next call.
+    """
+    if embedder.fingerprint == old_fingerprint:
+        raise CacheError("These entities are of this embedder already.")
+    moved = 0
+    while True:
+        with store.database.reading() as connection:
+            query = """
+                SELECT DISTINCT e.entry FROM entities e JOIN vectors v ON v.number = e.vector
+                JOIN shelves s ON s.number = v.shelf WHERE s.embedder = ? LIMIT ?
+            """
+            numbers = [number for (number,) in connection.execute(query, [old_fingerprint, _REEMBED_AT_ONCE])]
+            texts = {phrase.text for number in numbers for phrase in rows.phrases_of(connection, number)}
+        if not numbers:
+            return moved
+        embeddings = dict(zip(sorted(texts), embedder.embed(sorted(texts)), strict=True))
+        with store.database.writing() as connection:
+            for number in numbers:
+                entry = rows.entry_by_number(connection, number)
+                if entry is None:
+                    continue
+                phrases = rows.phrases_of(connection, number)
+                entities = [Entity(p.kind, p.text, p.head, p.count, embeddings[p.text]) for p in phrases]
+                rows.refile(connection, entry, [(embedder.fingerprint, entity) for entity in entities])
+                moved += 1

@@ -1,0 +1,35 @@
+"""The benchmark runs, at tiny size, and says what it did."""
+
+import json
+
+import numpy as np
+
+from chai_app.bench import cache as bench
+
+
+def test_the_table_of_lookups_is_printed_and_written(tmp_path, capsys):
+    bench.main(["--parts", "lookup", "--entities", "300", "--dim", "16", "--json", str(tmp_path / "figures.json")])
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    line = figures["lookup"]
+    assert (line["entities"], line["entries"], line["index"], line["hits"]) == (300, 300, "flat", bench.LOOKUPS)
+    assert line["recall_at_1"] == line["recall_at_10"] == 1
+    assert len(line["raw_wall_ms"]) == bench.LOOKUPS and line["wall_ms"]["p50"] <= line["wall_ms"]["p99"]
+    assert {"command", "commit", "seed", "device", "versions"} <= set(figures)
+    assert "300 | 16 | flat" in capsys.readouterr().out
+
+
+def test_fp16_halves_an_entry_and_hardly_a_pixel_changes():
+    latents = np.random.default_rng(0).standard_normal((2, 4, 5, 8, 8)).astype(np.float32)
+    figures = bench.storage_figures(latents, lambda z: ((z / 5).clip(-1, 1) * 127.5 + 128).astype(np.uint8))
+    lines = {line["storage"]: line for line in figures}
+    assert lines["fp32"]["psnr_db"] == 99 and lines["fp16"]["psnr_db"] > 65
+    assert lines["fp16"]["bytes"] < 0.51 * lines["fp32"]["bytes"] < 200_000
+    assert lines["fp16"]["relative_error"] < lines["bf16"]["relative_error"] < lines["int8"]["relative_error"]
+    assert lines["int8"]["bytes_of_three"] < 450_000
+
+
+def test_the_thresholds_of_the_demo_embedder_tell_its_words_apart(tmp_path):
+    figures = bench.threshold_figures(tmp_path / "figures.png", ship=False)
+    assert (tmp_path / "figures.png").is_file()
+    for kind in ("object", "scene", "prompt"):
+        assert figures[kind]["precision"] >= 0.9 and figures[kind]["recall"] >= 0.5
