@@ -45,6 +45,25 @@ def write_gif(path: Path, frames: np.ndarray, fps: float, comment: str) -> None:
     )  # fmt: skip
 
 
+def small_moving_picture(frames: np.ndarray, fps: float, longest_side: int = 128, most_frames: int = 9) -> bytes:
+    """A WebP that shows uint8 (T, H, W, 3) frames in little space: a thumbnail that moves."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    shown = frames[np.linspace(0, len(frames) - 1, min(len(frames), most_frames)).round().astype(int)]
+    pictures = [Image.fromarray(frame) for frame in shown]
+    for picture in pictures:
+        picture.thumbnail((longest_side, longest_side))
+    buffer = io.BytesIO()
+    duration_ms = round(1000 * len(frames) / fps / len(pictures))
+    pictures[0].save(
+        buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=duration_ms, loop=0, quality=70
+    )
+    return buffer.getvalue()
+
+
 def write_png(path: Path, frames: np.ndarray, comment: str) -> None:
     """Write uint8 (T, H, W, 3): one frame as the file `path`, several as 0001.png ... in a new folder `path`."""
     from PIL import Image

@@ -10,12 +10,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from .errors import BadRequest
 
 DTYPES = ("fp32", "bf16", "fp16")
 OFFLOADS = ("none", "model", "sequential")
+REUSE_MODES = ("auto", "full", "fast")
 MAX_SEED = 2**63 - 1
 
 _DEVICE = re.compile(r"(cpu|mps|cuda(:\d+)?)")
@@ -26,6 +27,7 @@ _INTEGER_RANGES: dict[str, tuple[int, int, str]] = {
     "width": (16, 4096, "Width in pixels"),
     "num_frames": (1, 1000, "The number of frames"),
     "num_inference_steps": (1, 1000, "The number of steps (30 is usual)"),
+    "fast_steps": (1, 1000, "The number of steps of a hit (8 is usual)"),
     "seed": (0, MAX_SEED, "The seed"),
     "num_loops": (1, 64, "The number of loops"),
 }
@@ -50,6 +52,7 @@ class RequestDefaults:
     fps: float = 24
     num_inference_steps: int = 30
     guidance_scale: float = 7.0
+    fast_steps: int = 8
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ class GenerationRequest:
     height, width are pixels; num_frames counts the frames of one loop, 1 is a picture; fps is frames per second;
     image is the path of a picture to start from; extend the path of a video to go on with; num_loops continues a
     clip with itself that many times.
+    reuse is auto (attend to an earlier video if one fits), full (never), fast (the few steps of a hit, without one), or
+    the id of the entry to attend to. num_inference_steps are those of a full run, fast_steps those of a hit. A private
+    request reads the cache and writes nothing into it.
     Raises: BadRequest, one sentence, for the first field that makes no sense.
     """
 
@@ -81,11 +87,14 @@ class GenerationRequest:
     dtype: str | None = None
     device: str | None = None
     offload: str | None = None
+    reuse: str | None = None
+    fast_steps: int | None = None
+    is_private: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise BadRequest("The prompt is empty: say in a few words what the video should show.")
-        for name in ("negative_prompt", "model", "camera_motion", "image", "extend"):
+        for name in ("negative_prompt", "model", "camera_motion", "image", "extend", "reuse"):
             _check_text(name, getattr(self, name))
         for name, (least, most, words) in _INTEGER_RANGES.items():
             value = getattr(self, name)
@@ -99,6 +108,8 @@ class GenerationRequest:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise BadRequest(f"{words} must be a number from {low:g} to {high:g}, not {value!r}.")
+        if not isinstance(self.is_private, bool):
+            raise BadRequest(f"is_private must be true or false, not {self.is_private!r}.")
         _check_choice("dtype", self.dtype, DTYPES)
         _check_choice("offload", self.offload, OFFLOADS)
         if self.device is not None and not (isinstance(self.device, str) and _DEVICE.fullmatch(self.device)):
@@ -136,18 +147,55 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True)
+class Reuse:
+    """Whether an earlier video helps to make one, and why.
+
+    outcome is hit, miss, full or fast (the last two: nothing was looked for); steps are the denoising steps that
+    follow from it. entry_id and entry_prompt name the donor; wanted is the phrase of the prompt that found it, found
+    the donor's own, similarity their cosine times the likeness of the counts. why are sentences for the person,
+    candidates every entry that was considered.
+    What a run adds: reused_steps (counted from 1), stored_entry_id, bytes read and written, and full_seconds, what the
+    donor's own full run took without loading the model.
+    """
+
+    outcome: Literal["hit", "miss", "full", "fast"]
+    steps: int
+    entry_id: str | None = None
+    entry_prompt: str | None = None
+    wanted: str | None = None
+    found: str | None = None
+    similarity: float | None = None
+    lookup_ms: float = 0.0
+    why: tuple[str, ...] = ()
+    candidates: tuple[Mapping[str, Any], ...] = ()
+    reused_steps: tuple[int, ...] = ()
+    stored_entry_id: str | None = None
+    bytes_read: int = 0
+    bytes_written: int = 0
+    full_seconds: float | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The outcome in `values`; fields that this version does not know are passed over."""
+        known: dict[str, Any] = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**known | lists)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What `Engine.generate` would do with a request; made without loading any model.
 
-    request is resolved, seed included. notes are sentences for the person.
+    request is resolved, seed and donor included. notes are sentences for the person.
     """
 
     request: GenerationRequest
     notes: tuple[str, ...] = ()
+    reuse: Reuse = field(default_factory=lambda: Reuse("full", 0))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`."""
-        return {"request": self.request.to_json(), "notes": list(self.notes)}
+        return {"request": self.request.to_json(), "notes": list(self.notes), "reuse": asdict(self.reuse)}
 
 
 @dataclass(frozen=True)
@@ -173,11 +221,17 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    reuse: Reuse | None = None
 
     @property
     def total_seconds(self) -> float:
         """Wall-clock seconds of all stages together."""
         return math.fsum(self.seconds.values())
+
+    @property
+    def making_seconds(self) -> float:
+        """Seconds from prompt to frames: all stages but loading the model and writing the file."""
+        return math.fsum(seconds for stage, seconds in self.seconds.items() if stage not in ("load", "write"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`; `from_json` gives an equal report back."""
@@ -191,8 +245,9 @@ class Report:
         """
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         try:
-            return cls(**{**known, "notes": tuple(known.get("notes", ()))})
-        except TypeError:
+            reuse = Reuse.from_json(known["reuse"]) if known.get("reuse") else None
+            return cls(**{**known, "notes": tuple(known.get("notes", ())), "reuse": reuse})
+        except (AttributeError, TypeError):
             raise BadRequest("This is not a report of ours: fields are missing.") from None
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from .attention import Donor, Recipe
+
 Progress = Callable[[int, int, "Tensor | None"], bool | None]
 """Called with (steps done, steps in all, latents (1, C, T, H, W)): before the first step, without latents, and after
 each; returning False stops the run."""
@@ -72,9 +74,17 @@ class Run:
     _since: float = field(default=0.0, init=False)
     _steps_done: int = field(default=0, init=False)
 
-    def carry_out(self, load: Callable[[GenerationRequest], LoadedModel]) -> Generation:
+    def carry_out(
+        self,
+        load: Callable[[GenerationRequest], LoadedModel],
+        donor: Donor | None = None,
+        recipe: Recipe | None = None,
+    ) -> Generation:
         """Load the model, make the video, and report.
 
+        Args:
+            donor: an earlier video's latents to attend to.
+            recipe: how; None is the paper's.
         Raises: Cancelled if stopped; ChaiError, in the words for the person.
         """
         self._enter("load")
@@ -83,7 +93,7 @@ class Run:
         request = replace(self.plan.request, device=machine.device, dtype=machine.dtype, offload=machine.offload)
         size = f"{request.num_frames} frames of {request.width}x{request.height}"
         with self._watched(loaded), memory_in_plain_words(machine, size, "ask for a smaller size or fewer frames"):
-            frames, latents = self._make(request, loaded)
+            frames, latents, reused_steps = self._make(request, loaded, donor, recipe)
         self._enter(None)
         report = Report(
             model=loaded.model.name,
@@ -99,15 +109,21 @@ class Run:
             seconds=self._seconds,
             versions=_versions(),
             notes=(*self.plan.notes, *late_prompt_notes(request, loaded)),
+            reuse=replace(self.plan.reuse, reused_steps=reused_steps),
         )
         return Generation(request, frames, latents, report.fps, report)
 
-    def _make(self, request: GenerationRequest, loaded: LoadedModel) -> tuple[np.ndarray, Tensor]:
-        """Frames uint8 (T, H, W, 3) and latents (1, C, t, h, w) of a request in which nothing is left open."""
+    def _make(
+        self, request: GenerationRequest, loaded: LoadedModel, donor: Donor | None, recipe: Recipe | None
+    ) -> tuple[np.ndarray, Tensor, tuple[int, ...]]:
+        """Frames uint8 (T, H, W, 3) and latents (1, C, t, h, w) of a request in which nothing is left open, and the
+        steps that attended to the donor."""
         import torch
 
+        from .attention import PAPER, cache_attention
+
         pipeline, start = loaded.pipeline, read_start(request)
-        steps, guidance, fps = request.num_inference_steps, request.guidance_scale, request.fps
+        steps, guidance, fps = self.plan.reuse.steps, request.guidance_scale, request.fps
         assert request.height and request.width and request.num_frames and request.seed is not None, "not resolved"
         assert steps and fps and guidance is not None, "not resolved"
         # Latents come in steps of 8 pixels: make the next larger size and cut off what was not asked for.
@@ -116,30 +132,37 @@ class Run:
         condition = None if start is None else start.condition(pipeline, request.num_frames, height, width)
         total_steps = steps * request.num_loops
         self._tell(0, total_steps, None)
-        output = pipeline(
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
-            height=height,
-            width=width,
-            num_frames=request.num_frames,
-            fps=fps,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=torch.Generator("cpu").manual_seed(request.seed),
-            conditions=None if condition is None else [condition],
-            num_loops=request.num_loops,
-            aesthetic_score=request.aesthetic_score,
-            motion_score=request.motion_score,
-            camera_motion=request.camera_motion,
-            output_type="uint8",
-            return_dict=False,
-            callback_on_step_end=lambda _pipeline, _i, _timestep, tensors: self._step(total_steps, tensors),
-        )
+        with ExitStack() as stack:
+            reuse = (
+                None
+                if donor is None
+                else stack.enter_context(cache_attention(pipeline.transformer, donor, recipe or PAPER))
+            )
+            output = pipeline(
+                prompt=request.prompt,
+                negative_prompt=request.negative_prompt,
+                height=height,
+                width=width,
+                num_frames=request.num_frames,
+                fps=fps,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                generator=torch.Generator("cpu").manual_seed(request.seed),
+                conditions=None if condition is None else [condition],
+                num_loops=request.num_loops,
+                aesthetic_score=request.aesthetic_score,
+                motion_score=request.motion_score,
+                camera_motion=request.camera_motion,
+                output_type="uint8",
+                return_dict=False,
+                callback_on_step_end=lambda _pipeline, _i, _timestep, tensors: self._step(total_steps, tensors),
+            )
         video, latents = cast("tuple[Tensor, Tensor]", output)
         frames = video[0, :, : request.height, : request.width].numpy()  # (T, H, W, 3)
         if start is not None and condition is not None:
             frames = start.finished(frames, condition)
-        return frames, latents.float().cpu().contiguous()
+        reused_steps = () if reuse is None else tuple(reuse.steps_done)
+        return frames, latents.float().cpu().contiguous(), reused_steps
 
     @contextmanager
     def _watched(self, loaded: LoadedModel) -> Iterator[None]:

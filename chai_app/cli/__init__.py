@@ -1,4 +1,5 @@
-"""The command line: `python app.py generate | batch | models | doctor`. A thin face on the engine.
+"""The command line: `python app.py generate | batch | cache | models | doctor`. A thin face on the engine and the
+cache.
 
 Exit codes: 0 fine, 1 not healthy or some videos of a batch failed, 2 something to be mended by the person (one
 sentence on standard error), 130 stopped by Ctrl-C.
@@ -17,6 +18,7 @@ from .. import __version__
 from ..errors import Cancelled, ChaiError
 from .batch import HELP as BATCH_HELP
 from .batch import batch
+from .cache import commands as cache_commands
 from .generate import HELP as GENERATE_HELP
 from .generate import generate
 from .inspect import doctor, models
@@ -55,6 +57,7 @@ app = typer.Typer(
 )
 app.command(help=GENERATE_HELP)(generate)
 app.command(help=BATCH_HELP)(batch)
+app.add_typer(cache_commands, name="cache", cls=_Commands)
 app.command()(models)
 app.command()(doctor)
 

@@ -54,6 +54,9 @@ def batch(
     frames: options.Frames = None,
     fps: options.Fps = None,
     loops: options.Loops = None,
+    reuse: options.ReuseMode = None,
+    fast_steps: options.FastSteps = None,
+    private: options.Private = False,
     negative: options.Negative = None,
     aesthetic: options.Aesthetic = None,
     motion_score: options.MotionScore = None,
@@ -80,6 +83,9 @@ def batch(
         seed=seed,
         num_inference_steps=steps,
         guidance_scale=guidance,
+        reuse=reuse,
+        fast_steps=fast_steps,
+        is_private=private or None,
         negative_prompt=negative,
         aesthetic_score=aesthetic,
         motion_score=motion_score,
@@ -115,7 +121,9 @@ def batch(
     if not num_lines:
         raise BadRequest(f"{file} holds no prompt: write one per line.")
 
-    results = carry_out(engine, jobs, console, go_on=True) if jobs else []
+    results: list[dict[str, Any]] = []
+    if jobs:
+        carry_out(engine, jobs, console, results, go_on=True)
     failed = [result for result in results if "error" in result]
     there = f", {num_there} were there already" if num_there else ""
     console.print(f"{len(results) - len(failed)} of {num_lines} videos made{there}, {len(failed)} failed.")

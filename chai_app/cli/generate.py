@@ -71,6 +71,9 @@ def generate(
         str | None,
         typer.Option("--extend", metavar="FILE", rich_help_panel="Guiding the video", help="A video to go on with."),
     ] = None,
+    reuse: options.ReuseMode = None,
+    fast_steps: options.FastSteps = None,
+    private: options.Private = False,
     negative: options.Negative = None,
     aesthetic: options.Aesthetic = None,
     motion_score: options.MotionScore = None,
@@ -97,6 +100,9 @@ def generate(
         seed=seed,
         num_inference_steps=steps,
         guidance_scale=guidance,
+        reuse=reuse,
+        fast_steps=fast_steps,
+        is_private=private or None,
         image=image,
         extend=extend,
         negative_prompt=negative,
@@ -136,8 +142,12 @@ def generate(
     def remark(request: GenerationRequest, report: Report) -> str | None:
         return None if pattern is None or request != pattern[0] else _compared(pattern[1], report, str(like))
 
-    results = carry_out(engine, jobs, console, remark=remark)
-    write_json(json_file, {"videos": results})
+    results: list[dict[str, Any]] = []
+    try:
+        carry_out(engine, jobs, console, results, remark=remark)
+    finally:  # what was made before a failure, or before Ctrl-C, is told as well
+        if results:
+            write_json(json_file, {"videos": results})
 
 
 def _seeded(fields: dict[str, Any], prompt: str, count: int) -> Iterator[GenerationRequest]:

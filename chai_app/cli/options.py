@@ -12,14 +12,32 @@ import typer
 from ..errors import BadRequest
 
 _SIZE, _MODEL, _GUIDE, _MACHINE = "Size and length", "Model", "Guiding the video", "Machine"
+_REUSE = "Reuse of earlier videos"
 
 Seed = Annotated[
     int | None,
     typer.Option("--seed", "-s", help="Whole number that makes the video repeatable. Default: random, and shown."),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps. Default: the model's, 30.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps of a full run. Default: the model's, 30.")]
 Guidance = Annotated[
     float | None, typer.Option("--guidance", help="How strictly to follow the prompt. Default: the model's.")
+]
+ReuseMode = Annotated[
+    str | None,
+    typer.Option(
+        "--reuse",
+        metavar="HOW",
+        rich_help_panel=_REUSE,
+        help="auto: attend to an earlier video that shares an object or a scene, in fewer steps. full: never. fast: "
+        "the few steps alone. Or the id of an entry to attend to. Default: auto.",
+    ),
+]
+FastSteps = Annotated[
+    int | None,
+    typer.Option("--fast-steps", rich_help_panel=_REUSE, help="Denoising steps of a hit. Default: the model's, 8."),
+]
+Private = Annotated[
+    bool, typer.Option("--private", rich_help_panel=_REUSE, help="Read the cache, but write nothing into it.")
 ]
 Negative = Annotated[
     str | None, typer.Option("--negative", rich_help_panel=_GUIDE, help="What the video should not show.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,17 +32,22 @@ Remark = Callable[[GenerationRequest, Report], str | None]
 
 
 def carry_out(
-    engine: Engine, jobs: Sequence[Job], console: Console, go_on: bool = False, remark: Remark | None = None
-) -> list[dict[str, Any]]:
+    engine: Engine,
+    jobs: Sequence[Job],
+    console: Console,
+    results: list[dict[str, Any]],
+    go_on: bool = False,
+    remark: Remark | None = None,
+) -> None:
     """Make and write the videos, with a moving line while at work and a block for each when done.
 
     Args:
+        results: gets, for each job that is done, its file, request and report, or its error, as plain values; also
+            those before one that raises.
         go_on: tell of a job that fails and go on with the next, instead of raising.
-    Returns: for each job its file, request and report, or its error, as plain values.
     """
-    results: list[dict[str, Any]] = []
     display = RunDisplay(console, len(jobs))
-    with display.shown():
+    with display.shown(), closing(engine):
         for i, job in enumerate(jobs):
             display.video(i, job.plan.request.prompt)
             try:
@@ -50,7 +56,6 @@ def carry_out(
                 if not go_on:
                     raise
                 results.append(_told_failure(job, error, console))
-    return results
 
 
 def _carry_out(

@@ -106,3 +106,10 @@ def num_frames_for(duration: str | int) -> int:
         choices = ", ".join(DURATIONS)
         raise BadRequest(f"Unknown duration {str(duration)!r}: choose one of {choices}, or give a number of frames.")
     return num_frames
+
+
+def latent_size(num_frames: int, height: int, width: int) -> tuple[int, int, int]:
+    """Frames, rows and columns of a clip's latents: 5 for each 17 frames, a quarter of what is left; an eighth of the
+    pixels. Sizes that do not divide are rounded up."""
+    chunks, rest = divmod(num_frames, 17)
+    return 5 * chunks + -(-rest // 4), -(-height // 8), -(-width // 8)

@@ -1,0 +1,182 @@
+"""`cache calibrate`: from which likeness on two phrases count as the same, for one embedder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from itertools import combinations, islice, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import BadRequest, ChaiError
+from ..models import DEMO
+from ..settings import Settings
+from . import options
+from .cache_choice import OfModel, check_target, embedder_of
+from .cache_show import wide_console
+from .show import check_json_file, write_json
+
+if TYPE_CHECKING:
+    from ..cache import Pair
+    from ..cache.entries import Kind
+
+HELP = """Find out from which likeness on two phrases mean the same, for the embedder of a model.
+
+It learns from pairs of phrases of which is said whether they should match, one JSON object in a line. For the demo
+model they can be left out: they are made from the words of its world.
+
+[bold]Examples[/bold]
+
+  python app.py cache calibrate --plot thresholds.png
+
+  python app.py cache calibrate -m opensora-1.2 --pairs pairs.jsonl --save
+
+[bold]A line of pairs.jsonl[/bold]
+
+  {"kind": "object", "a": "red ball", "b": "crimson ball", "match": true}
+"""
+_MOST_PROMPTS = 60
+
+
+def calibrate(
+    pairs: Annotated[Path | None, typer.Option("--pairs", metavar="FILE.jsonl", help="Pairs to learn from.")] = None,
+    model: OfModel = DEMO,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw how the pairs fall.")] = None,
+    save: Annotated[bool, typer.Option("--save", help="Use these thresholds from now on.")] = False,
+    json_file: options.JsonFile = None,
+) -> None:
+    from ..cache import calibrate as thresholds_from
+    from ..cache import draw, save_thresholds, thresholds_for
+
+    check_json_file(json_file)
+    if plot is not None:
+        plot = plot.expanduser()
+        check_target(plot)
+    if pairs is None and model != DEMO:
+        raise BadRequest(f"There are pairs of phrases for the {DEMO} model only: give {model} its own with --pairs.")
+    learnt_from = list(demo_pairs()) if pairs is None else read_pairs(pairs.expanduser())
+    settings = Settings.from_environment()
+    embedder = embedder_of(model, settings)
+    console = wide_console(json_file)
+    with console.status(f"comparing {len(learnt_from)} pairs"):
+        calibration = thresholds_from(embedder, learnt_from)
+    before = thresholds_for(embedder, settings.home)
+    # A kind without pairs keeps the threshold that it has.
+    found = replace(before, **{kind: figures.threshold for kind, figures in calibration.figures.items()})
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("kind", "threshold", "precision", "recall", "balanced accuracy", "match", "differ", "until now"):
+        table.add_column(title, justify="left" if title == "kind" else "right")
+    for kind, figures in calibration.figures.items():
+        shares = (figures.precision, figures.recall, figures.balanced_accuracy)
+        counts = (len(figures.matching), len(figures.different))
+        numbers = [f"{figures.threshold:.3f}", *(f"{share:.3f}" for share in shares), *map(str, counts)]
+        table.add_row(kind, *numbers, f"{before.of(kind):.3f}")
+    console.print(table)
+    if plot is not None:
+        draw(calibration, plot)
+        console.print(Text("Drawn in ").append(str(plot), "green"), soft_wrap=True)
+    if save:
+        save_thresholds(embedder, found, settings.home)
+    then = "these thresholds hold from now on." if save else "with --save these thresholds will hold."
+    console.print(Text(f"Embedder of {model} ({embedder.fingerprint}): {then}", "dim"), soft_wrap=True)
+    values: dict[str, Any] = {"embedder": embedder.name, "fingerprint": embedder.fingerprint}
+    values |= {"figures": calibration.to_json(), "thresholds": asdict(found), "saved": save}
+    write_json(json_file, values)
+
+
+def read_pairs(file: Path) -> list[Pair]:
+    """The pairs of a file, one JSON object in a line.
+
+    Raises: BadRequest for a file that cannot be read, or the first line that is no pair.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{file} cannot be read as a text file: name a file with a pair in each line.") from error
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            pairs.append(_pair_in(line))
+        except ChaiError as error:
+            raise BadRequest(f"Line {number} of {file}: {error}") from error
+    if not pairs:
+        raise BadRequest(f"{file} holds no pair: write one in a line.")
+    return pairs
+
+
+def _pair_in(line: str) -> Pair:
+    from ..cache import Pair
+    from ..cache.entries import KINDS
+
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise BadRequest(f"This is no JSON ({error}).") from error
+    if not isinstance(values, dict) or set(values) != {"kind", "a", "b", "match"}:
+        raise BadRequest('This is no pair: write {"kind": "object", "a": "...", "b": "...", "match": true}.')
+    kind, a, b, match = (values[name] for name in ("kind", "a", "b", "match"))
+    if kind not in KINDS:
+        raise BadRequest(f"Unknown kind {kind!r}: choose one of {', '.join(KINDS)}.")
+    if not all(isinstance(text, str) and text.strip() for text in (a, b)):
+        raise BadRequest("a and b are phrases, and neither may be empty.")
+    if not isinstance(match, bool):
+        raise BadRequest(f"match is true or false, not {match!r}.")
+    return Pair(kind, a, b, match)
+
+
+def demo_pairs() -> Iterator[Pair]:
+    """Pairs from the words of the demo model's world: other words for the same thing match, other things do not.
+
+    A colour is part of the thing: a blue ball is no red ball. Whether a red ball is a ball is left open, as it depends
+    on who asks for which.
+    """
+    from ..demo.captions import COLOUR_WORDS, MOTION_WORDS, NOUNS, SCENE_PHRASES
+
+    nouns = {name: [one for one, _ in forms] for name, forms in NOUNS.items()}
+    yield from _pairs("object", nouns)
+    coloured = {
+        (noun, colour): [f"{c} {n}" for c, n in product(COLOUR_WORDS[colour], nouns[noun])]
+        for noun, colour in product(nouns, COLOUR_WORDS)
+    }
+    yield from _pairs("object", coloured, most=1)
+    yield from _pairs("scene", _scene_names(SCENE_PHRASES))
+    worlds = list(product(coloured, MOTION_WORDS, SCENE_PHRASES))
+    prompts = {
+        (thing, motion, scene): [
+            f"{one} {moves} {where}"
+            for one, moves, where in islice(zip(coloured[thing], MOTION_WORDS[motion], SCENE_PHRASES[scene]), 2)
+        ]
+        for thing, motion, scene in worlds[:: max(len(worlds) // _MOST_PROMPTS, 1)]
+    }
+    yield from _pairs("prompt", prompts, most=1)
+
+
+def _scene_names(phrases_by_scene: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    """What the cache files the scenes under: sea for "over the sea". A name of two scenes is left out."""
+    from ..prompts import extract
+
+    names = {
+        scene: list(dict.fromkeys(place.phrase for phrase in phrases for place in extract(f"a ball {phrase}").scenes))
+        for scene, phrases in phrases_by_scene.items()
+    }
+    every = [name for some in names.values() for name in some]
+    return {scene: [name for name in some if every.count(name) == 1] for scene, some in names.items()}
+
+
+def _pairs(kind: Kind, words: Mapping[Any, list[str]], most: int = 5) -> Iterator[Pair]:
+    """Every two phrases for one thing match; those of two things (the first `most` of either) differ."""
+    from ..cache import Pair
+
+    for phrases in words.values():
+        for a, b in combinations(phrases, 2):
+            yield Pair(kind, a, b, True)
+    for one, other in combinations(words.values(), 2):
+        for a, b in product(one[:most], other[:most]):
+            yield Pair(kind, a, b, False)

@@ -1,0 +1,165 @@
+"""The second video is faster than the first: what the engine makes of the cache, on the tiny model."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from chai_app.cache import CannotStore, LatentCache
+from chai_app.engine import Engine
+from chai_app.errors import BadRequest
+from chai_app.request import GenerationRequest
+from chai_app.settings import BUNDLED_MODELS, Settings
+
+FIRST, SECOND, UNRELATED = "a red ball in the desert", "a red ball on the ocean", "a blue boat on the moon"
+
+
+@pytest.fixture(scope="module")
+def model_folder(tiny_model_folder, tmp_path_factory) -> Path:
+    """The tiny model with the demo's text-image model beside it."""
+    folder = shutil.copytree(tiny_model_folder, tmp_path_factory.mktemp("reuse") / "tiny")
+    shutil.copytree(BUNDLED_MODELS / "demo" / "embedder", folder / "embedder")
+    return folder
+
+
+@pytest.fixture
+def engine(model_folder):
+    engine = Engine(str(model_folder))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def cache():
+    """A look into the cache that the engine writes; whatever a test does, nothing is wrong with it afterwards."""
+    with LatentCache(Settings.from_environment().home) as cache:
+        yield cache
+        assert cache.verify() == []
+
+
+def request(prompt=FIRST, **fields) -> GenerationRequest:
+    return GenerationRequest(prompt, **{"num_inference_steps": 5, "fast_steps": 3, "seed": 1, **fields})
+
+
+def test_a_prompt_that_shares_an_object_attends_to_the_earlier_video_in_fewer_steps(engine, cache):
+    first = engine.generate(request())
+    assert (first.report.reuse.outcome, first.report.steps) == ("miss", 5)
+    second = engine.generate(request(SECOND)).report
+    assert (second.reuse.outcome, second.steps, second.reuse.reused_steps) == ("hit", 3, (2, 3))
+    assert second.reuse.entry_id == first.report.reuse.stored_entry_id
+    assert (second.reuse.wanted, second.reuse.found) == ("red ball", "red ball")
+    assert second.reuse.similarity > 0.99
+    assert second.reuse.bytes_read == first.report.reuse.bytes_written > 0
+
+
+def test_a_prompt_that_shares_a_scene_hits_as_well_and_an_unrelated_one_misses(engine, cache):
+    engine.generate(request())
+    assert engine.plan(request("a green star in the desert")).reuse.found == "desert"
+    missed = engine.plan(request(UNRELATED)).reuse
+    assert (missed.outcome, missed.steps, missed.entry_id) == ("miss", 5, None)
+    assert any("below the threshold" in sentence for sentence in missed.why)
+
+
+def test_attending_to_the_donor_changes_the_video(engine, cache):
+    engine.generate(request(UNRELATED))
+    donor = engine.generate(request())
+    fast = engine.generate(request(SECOND, reuse="fast"))
+    hit = engine.generate(request(SECOND, reuse=donor.report.reuse.stored_entry_id))
+    assert fast.report.steps == hit.report.steps == 3
+    assert fast.report.reuse.reused_steps == ()
+    assert fast.report.latents_sha256 != hit.report.latents_sha256
+
+
+def test_a_full_run_enters_the_cache_and_a_hit_only_refreshes_its_donor(engine, cache):
+    engine.generate(request())
+    engine.generate(request(SECOND))
+    engine.generate(request(SECOND, reuse="fast"))
+    (entry,) = cache.entries()
+    assert (entry.prompt, entry.seed, entry.hits) == (FIRST, 1, 1)
+    assert {phrase.text for phrase in cache.phrases(entry)} == {"red ball", "desert", FIRST}
+    assert cache.preview(entry).read_bytes()[8:12] == b"WEBP"
+    stats = cache.stats()
+    assert (stats.hits, stats.misses) == (1, 1)
+
+
+def test_reuse_that_is_switched_off_runs_in_full_and_still_feeds_the_cache(engine, cache):
+    engine.generate(request())
+    report = engine.generate(request(SECOND, reuse="full")).report
+    assert (report.reuse.outcome, report.steps) == ("full", 5)
+    assert len(cache.entries()) == 2
+
+
+def test_a_private_run_reads_the_cache_and_writes_nothing(engine, cache):
+    engine.generate(request(UNRELATED, is_private=True))
+    assert cache.entries() == []
+    engine.generate(request())
+    before = cache.events()
+    report = engine.generate(request(SECOND, is_private=True)).report
+    assert report.reuse.outcome == "hit"
+    assert cache.events() == before
+
+
+def test_a_plan_looks_and_writes_nothing(engine, model_folder, cache):
+    engine.generate(request())
+    before = cache.events(), cache.entries()
+    plan = Engine(str(model_folder)).plan(request(SECOND))
+    assert (plan.reuse.outcome, plan.reuse.steps) == ("hit", 3)
+    assert plan.to_json()["reuse"]["candidates"][0]["found"] == "red ball"
+    assert (cache.events(), cache.entries()) == before
+
+
+def test_prompts_of_a_batch_feed_each_other(engine, cache):
+    outcomes = [made.report.reuse.outcome for made in engine.generate_batch([request(), request(SECOND)])]
+    assert outcomes == ["miss", "hit"]
+
+
+def test_what_a_video_says_of_itself_repeats_it_bit_by_bit(engine, cache):
+    miss = engine.generate(request())
+    hit = engine.generate(request(SECOND))
+    assert hit.request.reuse == miss.report.reuse.stored_entry_id
+    for made in (miss, hit):
+        again = engine.generate(GenerationRequest.from_json(made.request.to_json()))
+        assert again.report.latents_sha256 == made.report.latents_sha256
+
+
+def test_another_size_is_another_matter(engine, cache):
+    entry_id = engine.generate(request()).report.reuse.stored_entry_id
+    plan = engine.plan(request(SECOND, width=64))
+    assert plan.reuse.outcome == "miss"
+    assert any("other size" in sentence for sentence in plan.reuse.why)
+    with pytest.raises(BadRequest, match="17 frames of 48x32, and this video 17 of 64x32"):
+        engine.plan(request(SECOND, width=64, reuse=entry_id))
+
+
+def test_an_entry_that_is_not_there_is_named(engine):
+    with pytest.raises(BadRequest, match="There is no entry nothing in the cache"):
+        engine.plan(request(reuse="nothing"))
+
+
+def test_a_damaged_donor_costs_its_entry_and_not_the_video(engine, cache, tmp_path):
+    stored = engine.generate(request()).report.reuse.stored_entry_id
+    (file,) = (tmp_path / "home" / "latents").rglob(f"*{stored}*")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    report = engine.generate(request(SECOND)).report
+    assert (report.reuse.outcome, report.steps) == ("miss", 5)
+    assert any("was set aside" in note for note in report.notes)
+    assert [entry.prompt for entry in cache.entries()] == [SECOND]
+
+
+def test_a_full_disk_costs_the_entry_and_not_the_video(engine, cache, monkeypatch):
+    def full(self, new):
+        raise CannotStore("The disk that holds the cache is full: free some space.")
+
+    monkeypatch.setattr(LatentCache, "insert", full)
+    report = engine.generate(request()).report
+    assert report.reuse.stored_entry_id is None
+    assert any("not kept for reuse: The disk" in note for note in report.notes)
+
+
+def test_loops_pictures_to_start_from_and_models_without_an_embedder_run_as_ever(engine, tiny_model_folder, cache):
+    assert engine.plan(request(num_loops=2)).reuse.outcome == "full"
+    report = Engine(str(tiny_model_folder)).generate(request()).report
+    assert (report.reuse.outcome, report.notes) == ("full", ())
+    assert cache.entries() == []
