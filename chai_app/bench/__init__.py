@@ -1,0 +1,1 @@
+"""Benchmarks: each answers one question with one table, and writes its raw figures as JSON."""

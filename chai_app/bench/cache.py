@@ -1,0 +1,354 @@
+"""How fast a lookup is, how large an entry, and from where on two phrases mean the same.
+
+Run it as `python -m chai_app.bench.cache`. Three tables:
+lookup: a cache of made-up phrases, asked for three at a time; its index is compared with a search through everything.
+storage: latents of the demo model's autoencoder through every way of storing them, and what changes in the pixels.
+thresholds: the demo model's embedder, calibrated on the words of its world; then, what it takes words for that it never
+saw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cache import (
+    Entity,
+    LatentCache,
+    NewEntry,
+    OpenClipEmbedder,
+    Pair,
+    Schedule,
+    Shape,
+    calibrate,
+    draw,
+    save_thresholds,
+)
+from ..cache.codec import decode, encode
+from ..cache.entries import Kind
+from ..settings import BUNDLED_MODELS
+from .header import header, printed
+
+PARTS = ("lookup", "storage", "thresholds")
+SEED = 17
+LOOKUPS = 1_000
+ROUND = 100  # lookups; the quietest round tells what other work on the machine adds to the rest
+RECALL_QUERIES = 200
+ENTITIES_A_LOOKUP = 3
+MEANINGS = 48
+MOST_ENTRIES = 100_000  # beyond that, entries have more entities instead
+SHAPE_240P = Shape((4, 15, 30, 53), num_frames=51, height=240, width=426, fps=24)
+TINY = Shape((1, 1, 1, 1), num_frames=1, height=8, width=8, fps=1)
+MODEL = "model"
+STRANGERS = ("tiger", "dog", "cup", "guitar", "grandmother", "bridge", "apple", "clock", "train", "robot")
+
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+
+class MadeUpEmbedder:
+    """Phrases, called by their number, of a noun (which has a category), an attribute and a little of their own.
+
+    As in real embeddings, all share one direction, and meanings vary in far fewer ways than there are numbers.
+    """
+
+    name = fingerprint = "made up"
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        random = np.random.default_rng(SEED)
+        categories, nouns, attributes = (random.standard_normal((n, MEANINGS)) for n in (60, 2_000, 500))
+        self._nouns = categories[random.integers(60, size=2_000)] + nouns
+        self._attributes = 0.7 * attributes
+        self._directions = random.standard_normal((MEANINGS, dim)) / dim**0.5
+        self._common = 5 * random.standard_normal(dim) / dim**0.5
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        numbers = np.array([int(text) for text in texts])
+        random = np.random.default_rng([SEED, *numbers[:1]])
+        meanings = self._nouns[numbers % 2_000] + self._attributes[numbers // 2_000 % 500]
+        meanings += 0.3 * random.standard_normal((len(numbers), MEANINGS))
+        return _normalised((meanings @ self._directions + self._common).astype(np.float32))
+
+
+def lookup_figures(entities: int, dim: int, folder: Path) -> dict[str, Any]:
+    """Fill a cache, open it anew, and ask it."""
+    embedder = MadeUpEmbedder(dim)
+    embeddings = embedder.embed([str(i) for i in range(entities)])
+    with LatentCache(folder, embedder) as cache:
+        _fill(cache, embeddings)
+        fill_s = _seconds(lambda: _look(cache, embeddings[:1]))
+        settle_s = _seconds(cache.shelves.settle)
+        cache.shelves.save_all()
+    start = time.perf_counter()
+    cache = LatentCache(folder, embedder)
+    open_s = time.perf_counter() - start
+    first_s = _seconds(lambda: _look(cache, embeddings[:1]))
+    with cache:
+        random = np.random.default_rng(SEED)
+        noise = random.standard_normal((LOOKUPS * ENTITIES_A_LOOKUP, dim)).astype(np.float32) / dim**0.5
+        near = _normalised(embeddings[random.integers(entities, size=len(noise))] + 0.3 * noise)
+        wall, cpu, hits = [], [], 0
+        for queries in near.reshape(LOOKUPS, ENTITIES_A_LOOKUP, dim):
+            wanted = [Entity("object", "wanted", "wanted", None, query) for query in queries]
+            begin, begin_cpu = time.perf_counter(), time.thread_time()
+            hits += cache.lookup(wanted, MODEL, TINY).is_hit
+            wall.append((time.perf_counter() - begin) * 1e3)
+            cpu.append((time.thread_time() - begin_cpu) * 1e3)
+        rounds = [wall[i : i + ROUND] for i in range(0, LOOKUPS, ROUND)]
+        shelf = next(iter(cache.shelves._loaded.values()))
+        rounded = embeddings.astype(np.float16).astype(np.float32)
+        recall = {k: _recall(partial(_places, shelf), rounded, near[:RECALL_QUERIES], k) for k in (1, 10)}
+        return {
+            "entities": entities,
+            "entries": cache.stats().entries,
+            "dim": dim,
+            "index": "HNSW" if shelf.is_graph else "flat",
+            "lookups": LOOKUPS,
+            "hits": hits,
+            "wall_ms": {"p50": _percentile(wall, 50), "p99": _percentile(wall, 99)},
+            "quietest_ms": min(
+                ({f"p{p}": _percentile(r, p) for p in (50, 99)} for r in rounds), key=lambda r: r["p99"]
+            ),
+            "cpu_ms": {"p50": _percentile(cpu, 50), "p99": _percentile(cpu, 99)},
+            "recall_at_1": recall[1],
+            "recall_at_10": recall[10],
+            "open_s": open_s,
+            "first_lookup_s": first_s,
+            "read_from_rows_s": fill_s,
+            "build_graph_s": settle_s,
+            "database_bytes": (folder / "cache.sqlite3").stat().st_size,
+            "index_bytes": sum(path.stat().st_size for path in (folder / "index").iterdir()),
+            "raw_wall_ms": wall,
+        }
+
+
+def _fill(cache: LatentCache, embeddings: Floats) -> None:
+    """Rows and files as inserts would leave them, in one transaction: 100,000 times fsync would measure the disk."""
+    from ..cache import rows
+
+    content = encode({"clean": np.zeros(TINY.latent, np.float32)})
+    schedule = Schedule(30, 7.0, {"clean": 0.0})
+    per_entry = max(1, len(embeddings) // MOST_ENTRIES)
+    cache.home.joinpath("latents").mkdir()
+    with cache._database.writing() as connection:
+        for i in range(0, len(embeddings), per_entry):
+            entities = [Entity("object", str(i + j), "", None, e) for j, e in enumerate(embeddings[i : i + per_entry])]
+            tensors = {"clean": np.zeros(TINY.latent, np.float32)}
+            new = NewEntry(MODEL, TINY, f"prompt {i}", i, schedule, entities, tensors, 1.0)
+            row = cache._store.new_row(new, content)
+            cache._files.latents_of(row.id).write_bytes(content)
+            rows.add_entry(connection, row, [(cache.embedder.fingerprint, entity) for entity in entities])
+
+
+def _look(cache: LatentCache, queries: Floats) -> None:
+    cache.lookup([Entity("object", "wanted", "wanted", None, query) for query in queries], MODEL, TINY)
+
+
+def _places(shelf: Any, query: Floats, k: int) -> list[int]:
+    places, _ = shelf.search(query[None], 16)
+    return list(places[0, :k].tolist())
+
+
+def _recall(search: Callable[[Floats, int], list[int]], embeddings: Floats, queries: Floats, k: int) -> float:
+    """Share of the true k nearest that are among the k found."""
+    found = 0
+    for query in queries:
+        cosines = embeddings @ query
+        exact = np.argpartition(cosines, -k)[-k:]
+        found += len(set(exact.tolist()) & set(search(query, k)))
+    return found / (k * len(queries))
+
+
+def demo_latents(clips: int) -> tuple[Floats, Callable[[Floats], Pixels]]:
+    """(N, C, T, h, w) latents of rendered clips by the demo model's autoencoder, and what turns latents into pixels."""
+    import torch
+
+    from ..demo.render import render
+    from ..demo.world import held_out_specs
+    from ..opensora import AutoencoderKLOpenSora
+
+    vae = AutoencoderKLOpenSora.from_pretrained(BUNDLED_MODELS / "demo" / "vae", torch_dtype=torch.float32)
+    frames = np.stack([render(spec) for spec in held_out_specs(clips)])  # (N, T, H, W, 3)
+    video = torch.from_numpy(frames).movedim(-1, 1).float() / 127.5 - 1
+
+    def pixels(latents: Floats) -> Pixels:
+        with torch.inference_mode():
+            y = vae.decode(torch.from_numpy(latents), num_frames=frames.shape[1]).sample
+        return np.asarray(((y.clamp(-1, 1) + 1) * 127.5 + 0.5).byte().numpy())
+
+    with torch.inference_mode():
+        return vae.encode(video).latent_dist.mode().numpy(), pixels
+
+
+def storage_figures(latents: Floats, pixels: Callable[[Floats], Pixels]) -> list[dict[str, Any]]:
+    """Every way of storing; bytes are those of one latent of 240p, 51 frames."""
+    reference = pixels(latents)
+    # The numbers of the real thing in its size, for counting bytes.
+    large = np.random.default_rng(SEED).choice(latents.ravel(), SHAPE_240P.latent).astype(np.float32)
+    lines = []
+    for name, there_and_back, size in _codecs():
+        restored = np.stack([there_and_back(latent) for latent in latents])
+        difference = np.abs(pixels(restored).astype(np.int16) - reference)
+        lines.append(
+            {
+                "storage": name,
+                "bytes": size(large),
+                "bytes_of_three": 3 * size(large),
+                "relative_error": float(np.sqrt(((restored - latents) ** 2).mean() / (latents**2).mean())),
+                "changed_pixel_values": float((difference > 0).mean()),
+                "largest_change": int(difference.max()),
+                "psnr_db": _psnr_db(difference),
+            }
+        )
+    return lines
+
+
+def _codecs() -> Iterator[tuple[str, Callable[[Floats], Floats], Callable[[Floats], int]]]:
+    def own(storage: Any) -> tuple[Callable[[Floats], Floats], Callable[[Floats], int]]:
+        return (lambda x: decode(encode({"x": x}, storage))["x"]), (lambda x: len(encode({"x": x}, storage)))
+
+    for storage in ("fp32", "fp16", "int8"):
+        yield storage, *own(storage)
+    yield "bf16", _through_bf16, lambda x: len(encode({"x": x}, "fp16"))
+    for storage in ("fp16", "int8"):
+        back, _ = own(storage)
+        yield f"{storage}, zlib 6", back, lambda x, s=storage: len(zlib.compress(encode({"x": x}, s), 6))  # type: ignore[misc]
+
+
+def _through_bf16(x: Floats) -> Floats:
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def threshold_figures(picture: Path | None, ship: bool) -> dict[str, Any]:
+    """The demo model's embedder on pairs of phrases that mean the same, or not.
+
+    `strangers` is the share of pairs with a word of no meaning to it that pass for the same all the same.
+    """
+    embedder = OpenClipEmbedder(f"local-dir:{BUNDLED_MODELS / 'demo' / 'embedder'}")
+    objects, scenes, prompts = _demo_phrases()
+    pairs = [*_pairs("object", objects), *_pairs("scene", scenes), *_pairs("prompt", prompts)]
+    calibration = calibrate(embedder, pairs)
+    if picture is not None:
+        draw(calibration, picture)
+    if ship:
+        save_thresholds(embedder, calibration.thresholds, Path(__file__).parents[1] / "cache")
+    known = embedder.embed([phrases[0] for phrases in objects])
+    strange = embedder.embed(STRANGERS)
+    cosines = np.concatenate([(strange @ known.T).ravel(), (strange @ strange.T)[np.triu_indices(len(strange), 1)]])
+    taken = float((cosines >= calibration.thresholds.object).mean())
+    return {
+        "embedder": embedder.name,
+        "fingerprint": embedder.fingerprint,
+        **calibration.to_json(),
+        "strangers": {"pairs": len(cosines), "taken_for_the_same": taken},
+    }
+
+
+def _demo_phrases() -> tuple[list[list[str]], list[list[str]], list[list[str]]]:
+    """Lists of phrases that mean the same: for things with and without a colour, scenes, and whole prompts."""
+    from ..demo.captions import COLOUR_WORDS, NOUNS, SCENE_PHRASES
+
+    nouns = [[one for one, _ in words] for words in NOUNS.values()]
+    coloured = [[f"{c} {n}" for c, n in product(cs, ns)] for cs, ns in product(COLOUR_WORDS.values(), nouns)]
+    scenes = [[_bare(phrase) for phrase in phrases] for phrases in SCENE_PHRASES.values()]
+    prompts = [
+        [f"{thing} {place}" for thing, place in product(things[:2], places[:2])]
+        for things, places in product(coloured[::5], SCENE_PHRASES.values())
+    ]
+    return nouns + coloured, [list(dict.fromkeys(phrases)) for phrases in scenes], prompts
+
+
+def _pairs(kind: Kind, groups: Sequence[Sequence[str]]) -> Iterator[Pair]:
+    for phrases in groups:
+        yield from (Pair(kind, a, b, True) for a, b in combinations(phrases, 2))
+    for one, other in combinations(groups, 2):
+        yield Pair(kind, one[0], other[0], False)
+
+
+def _bare(phrase: str) -> str:
+    words = [word for word in phrase.split() if word not in ("in", "on", "over", "at", "among", "the", "a")]
+    return " ".join(words)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--entities", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--clips", type=int, default=16, help="rendered clips for storage")
+    parser.add_argument("--picture", type=Path, help="draw the thresholds here, as PNG")
+    parser.add_argument("--ship", action="store_true", help="make the thresholds those that are shipped")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args(arguments)
+    figures = header("cache", arguments, SEED, ("faiss-cpu", "numpy", "safetensors"))
+    print(printed(figures))
+    if "lookup" in options.parts:
+        with tempfile.TemporaryDirectory() as folder:
+            line = figures["lookup"] = lookup_figures(options.entities, options.dim, Path(folder) / "home")
+        print("\nentities | dim | index | recall@1 | @10 | open s | first lookup s")
+        print(
+            f"{line['entities']:,} | {line['dim']} | {line['index']} | {line['recall_at_1']:.3f} | "
+            f"{line['recall_at_10']:.3f} | {line['open_s']:.2f} | {line['first_lookup_s']:.2f}"
+        )
+        print(f"\nms of a lookup of {ENTITIES_A_LOOKUP} entities | p50 | p99")
+        for what in ("wall_ms", "quietest_ms", "cpu_ms"):
+            print(f"{what} | {line[what]['p50']:.2f} | {line[what]['p99']:.2f}")
+        rest = ("entries", "hits", "read_from_rows_s", "build_graph_s", "database_bytes", "index_bytes")
+        print("  ".join(f"{name} {line[name]:,.6g}" for name in rest))
+    if "storage" in options.parts:
+        figures["storage"] = storage_figures(*demo_latents(options.clips))
+        print("\nstorage | bytes | three latents | relative error | pixel values changed | by at most | PSNR dB")
+        for line in figures["storage"]:
+            print(
+                f"{line['storage']} | {line['bytes']:,} | {line['bytes_of_three']:,} | {line['relative_error']:.2e} | "
+                f"{line['changed_pixel_values']:.2%} | {line['largest_change']} | {line['psnr_db']:.1f}"
+            )
+    if "thresholds" in options.parts:
+        figures["thresholds"] = threshold_figures(options.picture, options.ship)
+        print(f"\nembedder {figures['thresholds']['embedder']}, {figures['thresholds']['fingerprint']}")
+        print("kind | threshold | precision | recall | balanced accuracy | pairs")
+        for kind, values in figures["thresholds"].items():
+            if isinstance(values, dict) and "threshold" in values:
+                print(kind, *(f"{value:.4g}" for value in values.values()), sep=" | ")
+        strangers = figures["thresholds"]["strangers"]
+        print(f"unknown words: {strangers['taken_for_the_same']:.1%} of {strangers['pairs']} pairs pass for the same")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _normalised(values: Floats) -> Floats:
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _percentile(values: list[float], percent: float) -> float:
+    return float(np.percentile(values, percent))
+
+
+def _psnr_db(difference: NDArray[np.int16]) -> float:
+    error = float((difference.astype(np.float64) ** 2).mean())
+    return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+if __name__ == "__main__":
+    main()

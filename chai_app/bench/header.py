@@ -1,0 +1,39 @@
+"""What the figures of a benchmark depend on, said above each of its tables."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def header(bench: str, arguments: Sequence[str], seed: int, libraries: Sequence[str]) -> dict[str, Any]:
+    """The command, the commit, the seed, the machine and the versions, as plain values.
+
+    Args:
+        bench: the module in this package; libraries: distributions whose versions count.
+    """
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+        ).stdout.strip()
+    except OSError:
+        commit = ""
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return {
+        "command": " ".join([f"python -m chai_app.bench.{bench}", *arguments]),
+        "commit": commit or "unknown",
+        "seed": seed,
+        "device": f"{platform.machine()}, {os.cpu_count()} cores{load}",
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in libraries}},
+    }
+
+
+def printed(values: dict[str, Any]) -> str:
+    """The header as lines of text."""
+    return "\n".join(f"{name}: {value}" for name, value in values.items())
