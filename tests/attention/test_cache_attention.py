@@ -240,7 +240,7 @@ def test_a_donor_needs_latents_of_one_shape_and_the_models_channels():
 
 def test_a_recipe_is_checked_where_it_is_made():
     for wrong in ({"weight": 1.5}, {"noise_levels": (0.9, 0.1)}, {"steps": (0,)}, {"blocks": (-1,)}):
-        with pytest.raises(ValueError, match="must|count"):
+        with pytest.raises(ValueError, match=r"must|count"):
             Recipe(**wrong)
     assert PAPER.applies(2, 0.9)
     assert not PAPER.applies(1, 1.0)
