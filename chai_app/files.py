@@ -19,8 +19,9 @@ _LEAST_FREE_BYTES = 1_000_000
 def whole_file(target: Path) -> Iterator[Path]:
     """Gives a temporary name beside `target`; what the block wrote there takes target's place when the block ends well.
 
-    A file or a folder may be written. An older target is replaced only then; after an exception, Ctrl-C included,
-    nothing new is left. (A killed process can leave its hidden `.part` file, never half a target.)
+    A file or a folder may be written; a file never replaces a folder. An older target is replaced only then; after an
+    exception, Ctrl-C included, nothing new is left. (A killed process can leave its hidden `.part` file, never half a
+    target.)
     Raises: CannotWrite if the system refuses.
     """
     temporary = target.with_name(f".{target.stem[:40]}.{os.getpid()}.{secrets.token_hex(4)}.part{target.suffix}")
@@ -29,6 +30,8 @@ def whole_file(target: Path) -> Iterator[Path]:
             yield temporary
             _flush(temporary)
             if target.is_dir():
+                if not temporary.is_dir():  # a folder gives way to a folder alone
+                    raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
                 shutil.rmtree(target)
             elif temporary.is_dir():
                 target.unlink(missing_ok=True)

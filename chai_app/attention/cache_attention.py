@@ -132,7 +132,7 @@ def cache_attention(
     reuse = Reuse(transformer, donors, recipe, videos)
     with ExitStack() as restore:
         for block in recipe.blocks:
-            attn = transformer.spatial_block(block).attn
+            attn: Any = transformer.spatial_block(block).attn
             plain = attn.processor
             attn.set_processor(CacheAttentionProcessor(reuse, block, plain))
             restore.callback(attn.set_processor, plain)

@@ -15,12 +15,9 @@ NOUNS: dict[str, tuple[tuple[str, str], ...]] = {  # (one, several)
     "star": (("star", "stars"),),
     "rocket": (("rocket", "rockets"), ("spaceship", "spaceships")),
     "mushroom": (("mushroom", "mushrooms"), ("toadstool", "toadstools")),
-    "butterfly": (("butterfly", "butterflies"),),
-    "umbrella": (("umbrella", "umbrellas"), ("parasol", "parasols")),
 }
 COLOUR_WORDS: dict[str, tuple[str, ...]] = {
     "red": ("red", "bright red", "crimson"),
-    "orange": ("orange",),
     "yellow": ("yellow", "bright yellow"),
     "green": ("green", "bright green"),
     "blue": ("blue", "bright blue"),
@@ -32,8 +29,6 @@ SCENE_PHRASES: dict[str, tuple[str, ...]] = {
     "ocean": ("on the ocean", "over the ocean", "at sea", "over the sea", "on the water"),
     "forest": ("in the forest", "in a forest", "in the woods", "among the trees", "in a pine forest"),
     "city": ("in the city", "in a city", "in a city at dusk", "on a city street", "in the town"),
-    "mountains": ("in the mountains", "in the snowy mountains", "on a snowy mountain", "in the snow"),
-    "meadow": ("in a meadow", "in the meadow", "in a green field", "over the grass", "on a grassy hill"),
     "moon": ("on the moon", "in space", "in outer space", "on the surface of the moon"),
     "reef": ("in a coral reef", "over a coral reef", "under water", "underwater", "under the sea"),
 }
@@ -54,7 +49,6 @@ MOTION_WORDS: dict[str, tuple[str, ...]] = {
         "drifting to the left",
         "gliding from right to left",
     ),
-    "bouncing": ("bouncing", "hopping", "jumping", "jumping up and down", "bouncing up and down"),
     "spinning": ("spinning", "rotating", "turning around", "spinning around", "tumbling"),
     "coming closer": (
         "coming closer",

@@ -24,9 +24,9 @@ PROMPTS = (
     "two yellow fish moving left in a coral reef",
     "a purple rocket coming closer on the moon",
     "a green boat moving left on the ocean",
-    "an orange butterfly falling in a meadow",
+    "a yellow ball falling in the desert",
     "a white star spinning in the forest",
-    "three red mushrooms bouncing in the snow",
+    "three red mushrooms rising in the woods",
 )
 ZOOM, GAP, TEXT_WIDTH = 2, 8, 250
 BACKGROUND, INK = (250, 249, 246), (40, 38, 44)

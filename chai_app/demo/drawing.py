@@ -64,10 +64,3 @@ def star(u: Array, v: Array, outer: float, inner: float, points: int = 5) -> Arr
     # The edge runs from the tip (outer, 0) to the notch (inner cos sector, inner sin sector).
     ex, ey = inner * np.cos(sector) - outer, inner * np.sin(sector)
     return ((x - outer) * -ey + y * ex) / -np.hypot(ex, ey)
-
-
-def segment(u: Array, v: Array, start: tuple[float, float], end: tuple[float, float], width: float) -> Array:
-    (u0, v0), (u1, v1) = start, end
-    eu, ev = u1 - u0, v1 - v0
-    along = np.clip(((u - u0) * eu + (v - v0) * ev) / (eu * eu + ev * ev), 0, 1)
-    return np.sqrt((u - u0 - along * eu) ** 2 + (v - v0 - along * ev) ** 2) - width

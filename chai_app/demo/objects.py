@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .drawing import Array, box, circle, coverage, ellipse, over, polygon, rgb, segment, star
+from .drawing import Array, box, circle, coverage, ellipse, over, polygon, rgb, star
 
 PAINT = {
     "red": rgb(226, 38, 46),
-    "orange": rgb(250, 138, 20),
     "yellow": rgb(255, 222, 50),
     "green": rgb(46, 178, 66),
     "blue": rgb(36, 92, 232),
@@ -64,7 +63,7 @@ def _boat(u: Array, v: Array, paint: Array, beat: Array) -> list[Part]:
 
 
 def _fish(u: Array, v: Array, paint: Array, beat: Array) -> list[Part]:
-    wag = 0.18 * np.sin(4 * np.pi * beat)
+    wag = 0.16 * np.sin(2 * np.pi * beat)
     tail = polygon(u, v - wag, (-0.55, 0.0), (-1.3, 0.6), (-1.3, -0.6))
     stripe = np.maximum(ellipse(u, v, 0.92, 0.62), np.abs(u + 0.1) - 0.12)
     return [
@@ -82,7 +81,7 @@ def _star(u: Array, v: Array, paint: Array, beat: Array) -> list[Part]:
 
 
 def _rocket(u: Array, v: Array, paint: Array, beat: Array) -> list[Part]:
-    flame = 0.3 + 0.08 * np.sin(9 * np.pi * beat)
+    flame = 0.3 + 0.08 * np.sin(4 * np.pi * beat)
     hull = np.maximum(ellipse(u, v - 0.05, 0.5, 1.3), v - 0.75)
     return [
         (ellipse(u, v - 0.95, 0.22, 0.3 + flame.mean()), rgb(255, 176, 40)),
@@ -107,34 +106,9 @@ def _mushroom(u: Array, v: Array, paint: Array, beat: Array) -> list[Part]:
     ]
 
 
-def _butterfly(u: Array, v: Array, paint: Array, beat: Array) -> list[Part]:
-    spread = 0.78 + 0.22 * np.cos(4 * np.pi * beat)
-    w = np.abs(u) / spread
-    upper, lower = ellipse(w - 0.6, v + 0.4, 0.58, 0.52), ellipse(w - 0.48, v - 0.42, 0.42, 0.42)
-    return [
-        (lower, 0.85 * paint),
-        (upper, paint),
-        (circle(w - 0.66, v + 0.45, 0.2), _accent(paint)),
-        (ellipse(u, v, 0.13, 0.75), DARK),
-        (segment(np.abs(u), v, (0.03, -0.7), (0.3, -1.05), 0.05), DARK),
-    ]
-
-
-def _umbrella(u: Array, v: Array, paint: Array, beat: Array) -> list[Part]:
-    dome = np.maximum(ellipse(u, v - 0.05, 1.15, 1.1), v + 0.1 * np.abs(np.sin(4.1 * u)) - 0.02)
-    middle = np.maximum(dome, np.abs(u) - 0.38 * np.sqrt(np.clip(1.05 + v, 0, 1)))
-    hook = np.maximum(np.abs(circle(u - 0.2, v - 0.85, 0.2)) - 0.065, 0.85 - v)
-    return [
-        (box(u, v - 0.4, 0.06, 0.47), WOOD),
-        (hook, WOOD),
-        (dome, 0.82 * paint),
-        (middle, paint),
-    ]
-
-
 PAINTERS: dict[str, Painter] = {
     "ball": _ball, "balloon": _balloon, "car": _car, "boat": _boat, "fish": _fish,
-    "star": _star, "rocket": _rocket, "mushroom": _mushroom, "butterfly": _butterfly, "umbrella": _umbrella,
+    "star": _star, "rocket": _rocket, "mushroom": _mushroom,
 }  # fmt: skip
 
 

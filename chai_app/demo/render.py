@@ -16,8 +16,8 @@ LAYOUTS = {
     2: ((-1.3, 0.0), (1.3, 0.0)),
     3: ((-1.35, 0.95), (1.35, 0.95), (0.0, -1.05)),
 }
-RADIUS_PX = {1: (11.0, 13.5), 2: (9.0, 10.0), 3: (8.0, 8.6)}
-SHADOWED = {"desert", "forest", "city", "mountains", "meadow", "moon", "reef"}
+RADIUS_PX = {1: (13.0, 15.5), 2: (10.0, 11.0), 3: (8.6, 9.4)}
+SHADOWED = {"desert", "forest", "city", "moon", "reef"}
 
 
 def render(spec: ClipSpec, num_frames: int = NUM_FRAMES) -> NDArray[np.uint8]:
@@ -32,7 +32,7 @@ def render(spec: ClipSpec, num_frames: int = NUM_FRAMES) -> NDArray[np.uint8]:
     x, y, growth, angle = _path(spec, time, rng)
     radius = rng.uniform(*RADIUS_PX[spec.count]) * growth
     sideways = {"moving right": 1.0, "moving left": -1.0}.get(spec.motion, 0.0)
-    draw_scene(canvas, spec.scene, 10 * sideways * time + 20 * phase[3], phase)
+    draw_scene(canvas, spec.scene, 6 * sideways * time + 20 * phase[3], phase)
 
     facing = -1 if spec.motion == "moving left" or (sideways == 0 and rng.random() < 0.3) else 1
     ground_y = float(GROUND_Y[spec.scene])
@@ -50,24 +50,21 @@ def render(spec: ClipSpec, num_frames: int = NUM_FRAMES) -> NDArray[np.uint8]:
 
 def _path(spec: ClipSpec, time: Array, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
     """Where the group goes: centre x and y (T,) in pixels, growth factor (T,), angle (T,) in radians."""
-    room = {1: 1.0, 2: 0.62, 3: 0.5}[spec.count]  # a group needs more of the picture, so it moves less
+    room = {1: 1.0, 2: 0.75, 3: 0.65}[spec.count]  # a group needs more of the picture, so it moves less
     middle = FRAME_SIZE_PX / 2
-    x = np.full_like(time, middle + rng.uniform(-7, 7) * room)
-    y = np.full_like(time, middle + rng.uniform(-4, 6) * room)
+    x = np.full_like(time, middle + rng.uniform(-5, 5) * room)
+    y = np.full_like(time, middle + rng.uniform(-3, 4) * room)
     growth, angle = np.ones_like(time), np.zeros_like(time)
-    travel = rng.uniform(26, 32) * room
+    travel = rng.uniform(20, 24) * room
     match spec.motion:
         case "rising" | "falling":
             y = middle + travel * (0.5 - time if spec.motion == "rising" else time - 0.5)
         case "moving right" | "moving left":
             x = middle + travel * (time - 0.5 if spec.motion == "moving right" else 0.5 - time)
             y = y + 1.2 * np.sin(2 * np.pi * (time + rng.random())).astype(np.float32)
-        case "bouncing":
-            hop = np.abs(np.sin(np.pi * (2 * time + rng.uniform(0, 0.25))))
-            y = middle + travel * (0.42 - 0.85 * hop)
         case "spinning":
-            angle = rng.choice((-1, 1)) * rng.uniform(1.7, 2.1) * np.pi * time
+            angle = rng.choice((-1, 1)) * rng.uniform(0.85, 1.1) * np.pi * time
         case "coming closer":
-            growth = 0.62 + 0.6 * time
+            growth = 0.66 + 0.5 * time
             y = np.full_like(time, middle + rng.uniform(-3, 3) * room)
     return x.astype(np.float32), y.astype(np.float32), growth.astype(np.float32), angle.astype(np.float32)

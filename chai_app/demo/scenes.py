@@ -74,9 +74,9 @@ def _ocean(canvas: Array, view: View) -> None:
     depth = np.clip((view.y - 30) / 34, 0, 1)[..., None]
     sea = rgb(64, 150, 196) + depth * (rgb(10, 56, 120) - rgb(64, 150, 196))
     over(canvas, coverage(30 - view.y + 0 * view.t), sea)
-    for row, speed, length in ((36, 5, 6.0), (45, 8, 8.5), (56, 12, 11.0)):
+    for row, speed, length in ((37, 3, 8.0), (46, 4, 11.0), (57, 5, 14.0)):
         crest = view.y - row - 1.3 * np.sin((view.x(row / 60) + speed * view.t) / length * 2 + 6.28 * b + row * c)
-        over(canvas, 0.55 * np.clip(1 - np.abs(crest) / 1.3, 0, 1), rgb(214, 240, 250))
+        over(canvas, 0.5 * np.clip(1 - np.abs(crest) / 1.8, 0, 1), rgb(190, 228, 244))
 
 
 def _pines(
@@ -91,60 +91,30 @@ def _pines(
 
 def _forest(canvas: Array, view: View) -> None:
     _gradient(canvas, view, rgb(168, 222, 214), rgb(236, 246, 214), 36)
-    _pines(canvas, view, 0.3, 44, 27, 9.0, rgb(116, 172, 136))
-    _pines(canvas, view, 0.6, 48, 33, 14.0, rgb(44, 112, 78))
+    _pines(canvas, view, 0.3, 44, 27, 13.0, rgb(116, 172, 136))
+    _pines(canvas, view, 0.6, 48, 33, 19.0, rgb(44, 112, 78))
     _layer(canvas, view, 47 + 1.2 * np.sin(view.x(0.9) / 8), rgb(82, 140, 66), 0.35)
 
 
 def _city(canvas: Array, view: View) -> None:
     a, b, _, _ = view.phase
     _gradient(canvas, view, rgb(52, 44, 104), rgb(250, 150, 122), 44)
-    for depth, width, low, high, colour in ((0.3, 9.0, 12, 14, rgb(104, 74, 132)), (0.6, 13.0, 6, 24, rgb(46, 38, 78))):
+    for depth, width, low, high, colour in (
+        (0.3, 12.0, 14, 14, rgb(104, 74, 132)),
+        (0.6, 16.0, 8, 20, rgb(46, 38, 78)),
+    ):
         x = view.x(depth) + 91 * a + 37 * b * depth
         index = np.floor(x / width)
         roof = 48 - low - high * _hash(index, depth)
         _layer(canvas, view, roof, colour)
         if depth == 0.6:
-            column, row = (x - index * width - 2) / 3.2, (view.y - roof - 3) / 4.5
-            pane = np.maximum(np.abs(column % 1 - 0.5) * 3.2, np.abs(row % 1 - 0.5) * 4.5) - 0.9
-            lit = _hash(index * 31 + np.floor(column) * 7 + np.floor(row) * 3, 1.0) > 0.45
-            inside = (column > 0) & (column < 3) & (row > 0) & (view.y < 46)
-            over(canvas, coverage(pane) * (lit & inside) * 0.9, rgb(255, 214, 120))
+            column, row = (x - index * width - 2) / 6.0, (view.y - roof - 3) / 6.5
+            pane = np.maximum(np.abs(column % 1 - 0.5) * 6.0, np.abs(row % 1 - 0.5) * 6.5) - 1.5
+            inside = (column > 0) & (column < 2) & (row > 0) & (view.y < 44)
+            over(canvas, coverage(pane) * inside * 0.8, rgb(255, 214, 120))
     _layer(canvas, view, 48 + 0 * view.x(1), rgb(72, 68, 86), 0.3)
     dash = np.maximum(np.abs((view.x(1.0) + 9 * a) % 14 - 7) - 3.2, np.abs(view.y - 57) - 0.8)
     over(canvas, coverage(dash), rgb(224, 214, 190))
-
-
-def _mountains(canvas: Array, view: View) -> None:
-    a, b, _, _ = view.phase
-    _gradient(canvas, view, rgb(84, 150, 226), rgb(214, 234, 250), 40)
-    for depth, width, height, foot, rock in (
-        (0.2, 30.0, 24, 44, rgb(138, 156, 190)),
-        (0.45, 43.0, 30, 50, rgb(92, 106, 144)),
-    ):
-        x = view.x(depth) + width * (a if depth < 0.3 else b)
-        index = np.floor(x / width)
-        off = np.abs(x / width - index - 0.5) * 2
-        peak = foot - height * (0.75 + 0.25 * _hash(index, depth)) * (1 - off)
-        _layer(canvas, view, peak, rock)
-        snow_line = foot - 0.52 * height + 1.6 * np.sin(x * 0.9)
-        over(canvas, coverage(peak - view.y) * coverage(view.y - snow_line), rgb(246, 250, 255))
-    _layer(canvas, view, 47 + 1.6 * np.sin(view.x(0.9) / 11), rgb(232, 240, 250), 0.14)
-
-
-def _meadow(canvas: Array, view: View) -> None:
-    a, b, c, _ = view.phase
-    _gradient(canvas, view, rgb(96, 182, 250), rgb(220, 242, 255), 40)
-    _cloud(canvas, view, 8 + 20 * a, 9, 9)
-    _cloud(canvas, view, 42 + 16 * c, 17, 7)
-    _layer(canvas, view, 39 + 4 * np.sin(view.x(0.35) / 12 + 6.28 * b), rgb(150, 208, 104))
-    near = view.x(0.9)
-    hill = 46 + 2.5 * np.sin(near / 15 + 6.28 * c)
-    _layer(canvas, view, hill, rgb(106, 182, 70), 0.28)
-    for row, spacing, colour in ((51, 11.0, rgb(255, 240, 130)), (58, 14.0, rgb(250, 250, 255))):
-        x = near * row / 54 + 6.28 * b
-        dot = circle((x % spacing) - spacing / 2, view.y - row - 1.6 * _hash(np.floor(x / spacing), 2.0), 1.1)
-        over(canvas, coverage(dot), colour)
 
 
 def _moon(canvas: Array, view: View) -> None:
@@ -170,7 +140,7 @@ def _reef(canvas: Array, view: View) -> None:
     a, b, c, _ = view.phase
     _gradient(canvas, view, rgb(86, 216, 226), rgb(10, 92, 142), 58)
     ray = np.sin((view.columns + 0.5 * view.y) / 6 + 6.28 * a + 1.5 * view.t)
-    canvas += (0.07 * np.clip(ray, 0, 1) * np.clip(1 - view.y / 44, 0, 1))[..., None]
+    canvas += (0.05 * np.clip(ray, 0, 1) * np.clip(1 - view.y / 44, 0, 1))[..., None]
     _layer(canvas, view, 53 + 1.5 * np.sin(view.x(0.9) / 9 + 6.28 * b), rgb(224, 204, 150), 0.2)
     for i, (colour, width, height) in enumerate(
         (
@@ -180,16 +150,16 @@ def _reef(canvas: Array, view: View) -> None:
             (rgb(238, 150, 96), 2.8, 7),
         )
     ):
-        sway = 1.8 * np.sin(6.28 * view.t + 0.22 * view.y + i) * np.clip((56 - view.y) / 16, 0, 1)
+        sway = 1.4 * np.sin(6.28 * view.t + 0.22 * view.y + i) * np.clip((56 - view.y) / 16, 0, 1)
         u = (view.x(0.9) + 17 * i + 30 * c) % 70 - 35 + sway
         over(canvas, coverage(ellipse(u, view.y - 56 + height / 2, width, 0.62 * height)), colour)
 
 
 PAINTERS: dict[str, Callable[[Array, View], None]] = {
     "desert": _desert, "ocean": _ocean, "forest": _forest, "city": _city,
-    "mountains": _mountains, "meadow": _meadow, "moon": _moon, "reef": _reef,
+    "moon": _moon, "reef": _reef,
 }  # fmt: skip
-GROUND_Y = {"desert": 54, "ocean": 50, "forest": 55, "city": 56, "mountains": 55, "meadow": 54, "moon": 54, "reef": 57}
+GROUND_Y = {"desert": 54, "ocean": 50, "forest": 55, "city": 56, "moon": 54, "reef": 57}
 
 
 def draw_scene(canvas: Array, scene: str, pan_px: Array, phase: Array) -> None:

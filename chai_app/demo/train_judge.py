@@ -18,7 +18,7 @@ from .world import MOTIONS, ClipSpec
 MIRRORED = torch.tensor(
     [MOTIONS.index({"moving left": "moving right", "moving right": "moving left"}.get(name, name)) for name in MOTIONS]
 )
-SETTINGS = Settings(steps=3000, batch_size=32, peak_lr=1.5e-3, seed=21)
+SETTINGS = Settings(steps=2200, batch_size=32, peak_lr=1.5e-3, seed=21)
 
 
 def train_judge(

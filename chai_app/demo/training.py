@@ -52,25 +52,34 @@ def learning_rate(settings: Settings, step: int) -> float:
 def generator_for(settings: Settings, step: int) -> torch.Generator:
     """Randomness of one step, so that a resumed run draws what an uninterrupted one would have drawn; each process of
     several draws its own."""
-    return torch.Generator().manual_seed((settings.seed * 1_000_003 + step) * 64 + _rank())
+    return torch.Generator().manual_seed((settings.seed * 1_000_003 + step) * 64 + process_rank())
 
 
 def is_first_process() -> bool:
-    return _rank() == 0
+    return process_rank() == 0
 
 
 @contextmanager
 def first_process_first() -> Iterator[None]:
     """What the block leaves on disk, the first process makes; the others wait, and find it there."""
     if not is_first_process():
-        dist.barrier()
+        wait_for_all_processes()
     yield
-    if dist.is_initialized() and is_first_process():
-        dist.barrier()
+    if is_first_process():
+        wait_for_all_processes()
 
 
-def _rank() -> int:
+def process_rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def process_count() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def wait_for_all_processes() -> None:
+    if dist.is_initialized():
+        dist.barrier()
 
 
 def _share_gradients(parameters: list[nn.Parameter]) -> None:

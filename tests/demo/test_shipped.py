@@ -33,22 +33,23 @@ def test_all_weights_together_stay_under_40_mb():
 def test_the_judge_knows_real_clips_that_it_was_not_trained_on(real):
     shown, pixels = real
     result = scores(load_judge(), pixels, shown)
-    floors = {"object": 0.78, "colour": 0.95, "scene": 0.97, "motion": 0.92, "count": 0.95}
+    floors = {"object": 0.97, "colour": 0.97, "scene": 0.97, "motion": 0.97, "count": 0.97}
     assert all(result[name] >= floor for name, floor in floors.items()), result
 
 
 def test_the_autoencoder_gives_real_clips_back(real):
     _, pixels = real
     vae = AutoencoderKLOpenSora.from_pretrained(FOLDER / "vae", torch_dtype=torch.float32)
-    assert psnr_db(pixels[:8], reconstruct(vae, pixels[:8])) >= 20.5
+    assert psnr_db(pixels[:8], reconstruct(vae, pixels[:8])) >= 25.5
 
 
-def test_a_prompt_becomes_its_scene_and_colour():
+def test_a_prompt_becomes_its_scene_colour_and_object():
     pipeline = OpenSoraPipeline.from_pretrained(FOLDER)
     pipeline.set_progress_bar_config(disable=True)
     asked = held_out_specs(16)
     random = Random(0)
     prompts = [caption(spec, random, complete=True) for spec in asked]
     result = scores(load_judge(), generate(pipeline, prompts, list(range(16)), steps=30, batch_size=16), asked)
-    assert result["scene"] >= 0.8, result
-    assert result["colour"] >= 0.5, result
+    assert result["scene"] >= 0.9, result
+    assert result["colour"] >= 0.75, result
+    assert result["object"] >= 0.45, result

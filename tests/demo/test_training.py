@@ -7,7 +7,9 @@ from torch import nn
 
 from chai_app.demo.data import specs
 from chai_app.demo.judge import HEADS, Judge, targets
+from chai_app.demo.package import FOLDER
 from chai_app.demo.train import Training
+from chai_app.demo.train_autoencoder import LATENT_CHANNELS, new_autoencoder, widened
 from chai_app.demo.training import Settings, learning_rate, train
 
 SETTINGS = Settings(steps=40, batch_size=4, peak_lr=1e-2, warmup_steps=4, ema_decay=0.9, seed=7)
@@ -86,8 +88,51 @@ def test_the_whole_training_can_be_rehearsed(tmp_path, monkeypatch):
     training.embedder()
     training.autoencoder()
     training.transformer()
+    training.decoders()
     pipeline = OpenSoraPipeline.from_pretrained(tmp_path / "packaged")
     output = pipeline(
         "a red ball", height=64, width=64, num_frames=17, fps=8, num_inference_steps=2, output_type="uint8"
     )
     assert output.frames.shape == (1, 17, 64, 64, 3)
+
+
+def test_a_part_goes_on_from_a_finished_model(tmp_path):
+    """Its other parts are taken as they are; here the transformer goes on from the shipped one."""
+    from chai_app.opensora import OpenSoraTransformer3DModel
+
+    training = Training(tmp_path, speed_up=2000, start_from=FOLDER)
+    training.transformer()
+    shipped = OpenSoraTransformer3DModel.from_pretrained(FOLDER / "transformer", torch_dtype=torch.float32)
+    trained = OpenSoraTransformer3DModel.from_pretrained(tmp_path / "packaged" / "transformer", dtype=torch.float32)
+    changes = [(a - b).abs().max() for a, b in zip(trained.parameters(), shipped.parameters(), strict=True)]
+    assert 0 < max(changes) < 0.05  # two steps away, and not somewhere else
+    assert (tmp_path / "packaged" / "vae" / "config.json").is_file()
+    assert not (tmp_path / "vae").exists()
+
+
+def test_a_wider_autoencoder_keeps_what_the_narrow_one_has_learnt():
+    torch.manual_seed(0)
+    wide = new_autoencoder()
+    state = wide.state_dict()
+    half = LATENT_CHANNELS // 2
+
+    def narrowed(tensor):
+        for axis, size in enumerate(tensor.shape[:2]):
+            if size == 2 * LATENT_CHANNELS:
+                kept = torch.tensor([*range(half), *range(LATENT_CHANNELS, LATENT_CHANNELS + half)])
+                tensor = tensor.index_select(axis, kept)
+            elif size == LATENT_CHANNELS:
+                tensor = tensor.narrow(axis, 0, half)
+        return tensor
+
+    edges = ("spatial_vae.encoder.conv_out", "spatial_vae.decoder.conv_in", "quant_conv", "shift", "scale")
+    edges += tuple(
+        f"temporal_vae.{edge}." for edge in ("encoder.conv_in", "encoder.conv2", "decoder.conv1", "decoder.conv_out")
+    )
+    narrow = {
+        name: narrowed(tensor) if any(edge in name for edge in edges) else tensor for name, tensor in state.items()
+    }
+    again = widened(narrow, new_autoencoder().state_dict())
+    assert all(again[name].shape == tensor.shape for name, tensor in state.items())
+    for name, tensor in again.items():
+        torch.testing.assert_close(narrowed(tensor) if tensor.shape != narrow[name].shape else tensor, narrow[name])
