@@ -46,8 +46,18 @@ def test_a_prompt_over_the_limit_is_told_once_the_tokenizer_is_there(settings, m
     request = GenerationRequest(long, height=32, width=32, num_frames=1, num_inference_steps=1)
     engine = Engine("opensora-1.2", settings=settings)
     assert engine.plan(request).notes == ()
-    (note,) = engine.generate(request).report.notes
-    assert note == "The prompt has more tokens than the model reads, so this is cut off: 'and two star over the moon'."
+    cut_off, _ = engine.generate(request).report.notes
+    assert (
+        cut_off == "The prompt has more tokens than the model reads, so this is cut off: 'and two star over the moon'."
+    )
+
+
+def test_without_the_published_embedder_the_video_is_made_and_the_way_to_reuse_is_told(settings):
+    request = GenerationRequest("a red ball", height=32, width=32, num_frames=1, num_inference_steps=1)
+    report = Engine("opensora-1.2", settings=settings).generate(request).report
+    (note,) = report.notes
+    assert note.startswith("This video was not kept for reuse: The weights of the embedder ViT-L-14/openai are not on")
+    assert "fetch them with hf download " in note
 
 
 def test_a_part_that_is_missing_or_damaged_is_named(settings):
