@@ -76,9 +76,16 @@ class Donors:
 
     def _named(self, id: str, fast: int, shape: Shape) -> Reuse:
         is_there = (self._home / "cache.sqlite3").is_file()
-        entry = self._opened(writes=False).entry(id.removeprefix("#")) if is_there else None
-        if entry is None:
-            raise BadRequest(f"There is no entry {id} in the cache: look with cache ls, or leave --reuse out.")
+        digits = id.removeprefix("#").lower()
+        entries = self._opened(writes=False).entries() if is_there else []
+        fitting = [entry for entry in entries if entry.id.startswith(digits)]  # cache ls prints the first digits
+        if len(fitting) > 1:
+            raise BadRequest(f"{len(fitting)} entries begin with {id}: give more digits, as cache show prints them.")
+        if not fitting:
+            raise BadRequest(
+                f"There is no entry {id} in the cache: say auto, full or fast, or take an id from cache ls."
+            )
+        entry = fitting[0]
         if entry.fingerprint != self._fingerprint:
             raise BadRequest(f"Entry {id} was made by another model: choose one that {self._model.name} made.")
         if entry.shape.latent != shape.latent:

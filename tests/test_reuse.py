@@ -136,6 +136,15 @@ def test_an_entry_that_is_not_there_is_named(engine):
         engine.plan(request(reuse="nothing"))
 
 
+def test_the_first_digits_of_an_id_are_enough_if_they_are_one_entrys(engine, cache):
+    stored = engine.generate(request()).report.reuse.stored_entry_id
+    assert engine.plan(request(SECOND, reuse=f"#{stored[:8]}")).reuse.entry_id == stored
+    others = {engine.generate(request(seed=seed, reuse="full")).report.reuse.stored_entry_id for seed in range(2, 19)}
+    shared = next(id[0] for id in others if sum(other[0] == id[0] for other in others) > 1)
+    with pytest.raises(BadRequest, match=f"entries begin with {shared}: give more digits"):
+        engine.plan(request(reuse=shared))
+
+
 def test_a_damaged_donor_costs_its_entry_and_not_the_video(engine, cache, tmp_path):
     stored = engine.generate(request()).report.reuse.stored_entry_id
     (file,) = (tmp_path / "home" / "latents").rglob(f"*{stored}*")
