@@ -17,12 +17,16 @@ from .donors import Donors
 from .errors import Cancelled
 from .loading import LoadedModel, choose_machine, load
 from .models import DEMO, Model, find_model
+from .preview import latent_preview
 from .prompt_notes import prompt_notes
 from .request import GenerationRequest, Plan, Reuse
 from .run import Generation, OnStage, Progress, Run
 from .settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
     from .attention import Recipe
 
 __all__ = ["Engine", "Generation", "OnStage", "Progress"]
@@ -116,6 +120,32 @@ class Engine:
         """
         plans = [self.plan(request) for request in requests]
         return (self.generate(plan.request, progress, cancel, on_stage) for plan in plans)
+
+    def warm_up(self) -> None:
+        """Load the model now, so that the first generation does not wait for it.
+
+        Raises: ChaiError, in the words for the person.
+        """
+        with self._turn:
+            request = GenerationRequest(
+                "warm up", model=self._model, device=self._device, dtype=self._dtype, offload=self._offload
+            )
+            self._load(request)
+
+    @property
+    def loaded(self) -> LoadedModel | None:
+        """The model in memory, None before it is needed."""
+        return self._loaded
+
+    def preview(self, latents: Tensor) -> np.ndarray | None:
+        """A quick picture of latents (1, C, T, h, w), noisy or clean: uint8 (8 h, 8 w, 3).
+
+        None if no model is in memory, or one with latents of another kind.
+        """
+        loaded = self._loaded
+        if loaded is None or loaded.pipeline.vae.latent_channels != latents.shape[1]:
+            return None
+        return latent_preview(loaded.pipeline.vae, latents)
 
     def unload(self) -> None:
         """Give the model's memory back; the next generation loads it again."""

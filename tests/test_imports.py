@@ -22,8 +22,9 @@ SUBJECT_ROOMS = {
     "prompts": {"prompts"},
     "video": {"video", "pictures"},
 }
-ENGINE = {"engine", "run", "loading", "conditioning", "donors", "prompt_notes"}
-FACES = {"bench", "cli", "doctor"}
+ENGINE = {"engine", "run", "loading", "conditioning", "donors", "prompt_notes", "preview"}
+SERVICES = {"gallery", "jobs"}  # of a server that outlives its pages; they stand on the engine
+FACES = {"bench", "cli", "doctor", "ui"}
 DEMO = "demo"
 MAY_ALSO_IMPORT = {"attention": {"opensora"}, DEMO: {"opensora", "prompts", "video"}}
 
@@ -34,6 +35,8 @@ def room_of(module: str) -> str:
         return "ground" if module in GROUND else DEMO
     if module in ENGINE:
         return "engine"
+    if module in SERVICES:
+        return "services"
     if module in FACES:
         return "faces"
     for room, members in SUBJECT_ROOMS.items():
@@ -49,8 +52,10 @@ def allowed(room: str) -> set[str]:
         return below | MAY_ALSO_IMPORT.get(room, set())
     if room == "engine":
         return below | set(SUBJECT_ROOMS)
+    if room == "services":
+        return below | set(SUBJECT_ROOMS) | {"engine"}
     if room == "faces":
-        return below | set(SUBJECT_ROOMS) | {"engine", DEMO}
+        return below | set(SUBJECT_ROOMS) | {"engine", "services", DEMO}
     return below
 
 
