@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .conditioning import like_its_start, read_start
 from .donors import Donors
 from .errors import Cancelled
-from .loading import LoadedModel, choose_machine, load
+from .loading import LoadedModel, Machine, MemoryHost, choose_machine, load, memory_in_plain_words
 from .models import DEMO, Model, find_model
 from .preview import latent_preview
 from .prompt_notes import prompt_notes
@@ -36,7 +36,8 @@ class Engine:
     """Plans requests and carries them out.
 
     model, device, dtype and offload are for requests that leave them open; None lets the machine decide. recipe is how
-    hits attend to their donors; None is the paper's way.
+    hits attend to their donors; None is the paper's way. memory_host is the program that this one is a guest of, where
+    that program moves models in and out of memory.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Engine:
         offload: str | None = None,
         settings: Settings | None = None,
         recipe: Recipe | None = None,
+        memory_host: MemoryHost | None = None,
     ) -> None:
         self.settings = Settings.from_environment() if settings is None else settings
         self._model, self._device, self._dtype, self._offload = model, device, dtype, offload
         self._loaded: LoadedModel | None = None
         self._recipe = recipe
+        self._memory_host = memory_host
         self._turn = threading.Lock()
         self._donors: Donors | None = None
         self._donors_key: tuple[object, ...] = ()
@@ -147,6 +150,26 @@ class Engine:
             return None
         return latent_preview(loaded.pipeline.vae, latents)
 
+    def decode(
+        self, latents: Tensor, num_frames: int | None = None, height: int | None = None, width: int | None = None
+    ) -> np.ndarray:
+        """Turn latents into frames with this engine's model, which is loaded if it is not there yet.
+
+        Args:
+            latents: (1, C, t, h, w) as the model sees them, of one loop.
+            num_frames, height, width: of the video, in pixels; None is the most that the latents hold.
+        Returns: uint8 (T, H, W, 3).
+        Raises: BadRequest for latents of another model or of another size; ChaiError, in the words for the person.
+        """
+        from .decoding import decode
+
+        with self._turn:
+            model = find_model(self._model, self.settings)
+            loaded = self._load_on(model, choose_machine(self._device, self._dtype, self._offload))
+            size = "x".join(str(side) for side in latents.shape[2:])
+            with memory_in_plain_words(loaded.machine, f"latents of {size}", "decode a shorter or smaller video"):
+                return decode(loaded.pipeline, latents, num_frames, height, width)
+
     def unload(self) -> None:
         """Give the model's memory back; the next generation loads it again."""
         with self._turn:
@@ -171,10 +194,16 @@ class Engine:
 
     def _load(self, request: GenerationRequest) -> LoadedModel:
         model = find_model(request.model or self._model, self.settings)
-        machine = choose_machine(request.device, request.dtype, request.offload)
+        return self._load_on(model, choose_machine(request.device, request.dtype, request.offload))
+
+    def _load_on(self, model: Model, machine: Machine) -> LoadedModel:
         if self._loaded is None or (self._loaded.model, self._loaded.machine) != (model, machine):
             self._loaded = None  # two models at once may not fit
+            if self._memory_host is not None:
+                self._memory_host.make_room(model.size_bytes, machine)
             self._loaded = load(model, machine, self.settings)
+        if self._memory_host is not None:
+            self._memory_host.settle(self._loaded)
         return self._loaded
 
     @contextmanager

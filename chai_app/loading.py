@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .errors import BadRequest, ChaiError
 from .models import Model
@@ -41,6 +41,16 @@ class LoadedModel:
     machine: Machine
     fingerprint: str
     pipeline: OpenSoraPipeline
+
+
+class MemoryHost(Protocol):
+    """A program that shares its memory among several models, ours being one of them."""
+
+    def make_room(self, size_bytes: int, machine: Machine) -> None:
+        """Called before weights of about `size_bytes` come onto `machine`."""
+
+    def settle(self, loaded: LoadedModel) -> None:
+        """Called before every run: the model goes where it runs, if it was moved away in the meantime."""
 
 
 def choose_machine(device: str | None, dtype: str | None, offload: str | None) -> Machine:

@@ -7,7 +7,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -48,15 +48,17 @@ class Generation:
     fps: float
     report: Report
 
-    def save(self, path: Path) -> tuple[WrittenVideo, Report]:
+    def save(self, path: Path, tags: Mapping[str, str] | None = None) -> tuple[WrittenVideo, Report]:
         """Write the video as what the name says (`write_video`), its request and report with it.
 
+        Args:
+            tags: what another program wants to find in the file, by name; mp4 and webm carry them.
         Returns: the file, and the report with the time of writing and what there is to say about it.
         Raises: BadRequest, CannotWrite.
         """
         start = time.perf_counter()
         metadata = {"chai": {"request": self.request.to_json(), "report": self.report.to_json()}}
-        written = write_video(path, self.frames, self.fps, metadata)
+        written = write_video(path, self.frames, self.fps, metadata, tags)
         seconds = {**self.report.seconds, "write": time.perf_counter() - start}
         return written, replace(self.report, seconds=seconds, notes=(*self.report.notes, *written.notes))
 

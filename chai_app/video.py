@@ -58,7 +58,13 @@ def check_writable(path: Path, num_frames: int) -> None:
     _check_replaceable(final_path(path, num_frames))
 
 
-def write_video(path: Path, frames: np.ndarray, fps: float, metadata: Mapping[str, Any] | None = None) -> WrittenVideo:
+def write_video(
+    path: Path,
+    frames: np.ndarray,
+    fps: float,
+    metadata: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> WrittenVideo:
     """Write frames as what the name says: .mp4, .webm, .gif, or .png.
 
     Several frames as png become a folder without the suffix (clip.png: clip/0001.png and so on). What was there
@@ -68,6 +74,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float, metadata: Mapping[st
         frames: uint8 (T, H, W, 3), T at least 1.
         fps: frames per second.
         metadata: values for JSON, read back by `read_metadata`.
+        tags: texts by name for other programs, in mp4 and webm beside our own; the others do not carry them.
     Raises: BadRequest for another kind of file; CannotWrite for a missing or closed folder or a full disk.
     """
     suffix = _checked_suffix(path)
@@ -88,7 +95,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float, metadata: Mapping[st
             if even.shape != frames.shape:
                 height, width = even.shape[1:3]
                 notes = (f"{suffix[1:]} needs even sizes: the last row or column is doubled to {width}x{height}.",)
-            _encode(temporary, even, fps, comment, suffix)
+            _encode(temporary, even, fps, {**(tags or {}), "comment": comment}, suffix)
     return WrittenVideo(target, _size_bytes(target), notes)
 
 
@@ -144,7 +151,7 @@ def final_path(path: Path, num_frames: int) -> Path:
     return path.with_suffix("") if path.suffix.lower() == ".png" and num_frames > 1 else path
 
 
-def _encode(path: Path, frames: np.ndarray, fps: float, comment: str, suffix: str) -> None:
+def _encode(path: Path, frames: np.ndarray, fps: float, tags: Mapping[str, str], suffix: str) -> None:
     from fractions import Fraction
 
     import av
@@ -157,10 +164,11 @@ def _encode(path: Path, frames: np.ndarray, fps: float, comment: str, suffix: st
     except ValueError as error:
         raise BadRequest(f"PyAV has no {codec} here: pip install --force-reinstall av, or ask for a gif.") from error
     # faststart moves the index to the front, so that a browser plays before the last byte has come.
-    container_options = {"movflags": "+faststart"} if suffix == ".mp4" else {}
+    # An mp4 keeps names that are not in its own list only if it is told to.
+    flags = "+faststart+use_metadata_tags" if set(tags) - {"comment"} else "+faststart"
+    container_options = {"movflags": flags} if suffix == ".mp4" else {}
     with av.open(str(path), "w", format=suffix[1:], options=container_options) as container:
-        if comment:
-            container.metadata["comment"] = comment
+        container.metadata.update({name: text for name, text in tags.items() if text})
         stream = cast("av.VideoStream", container.add_stream(codec, rate=rate, options=options))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"

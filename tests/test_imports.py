@@ -22,8 +22,8 @@ SUBJECT_ROOMS = {
     "prompts": {"prompts"},
     "video": {"video", "pictures"},
 }
-ENGINE = {"engine", "run", "loading", "conditioning", "donors", "prompt_notes", "preview"}
-SERVICES = {"gallery", "jobs"}  # of a server that outlives its pages; they stand on the engine
+ENGINE = {"engine", "decoding", "run", "loading", "conditioning", "donors", "prompt_notes", "preview"}
+SERVICES = {"gallery", "jobs", "jobs_file", "purge"}  # of a server that outlives its pages; they stand on the engine
 FACES = {"bench", "cli", "doctor", "ui"}
 DEMO = "demo"
 MAY_ALSO_IMPORT = {"attention": {"opensora"}, DEMO: {"opensora", "prompts", "video"}}
