@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cache import LatentCache, NewEntry, OpenClipEmbedder, Phrase, Schedule, Shape
+from .cache import LatentCache, NewEntry, OpenClipEmbedder, Phrase, Schedule, Shape, UnknownEntry
 from .errors import BadRequest, ChaiError
 from .models import Model
 from .opensora.sizes import latent_size
@@ -75,17 +75,12 @@ class Donors:
             return Reuse("full", full, why=(f"Nothing can be reused: {error}",))
 
     def _named(self, id: str, fast: int, shape: Shape) -> Reuse:
-        is_there = (self._home / "cache.sqlite3").is_file()
-        digits = id.removeprefix("#").lower()
-        entries = self._opened(writes=False).entries() if is_there else []
-        fitting = [entry for entry in entries if entry.id.startswith(digits)]  # cache ls prints the first digits
-        if len(fitting) > 1:
-            raise BadRequest(f"{len(fitting)} entries begin with {id}: give more digits, as cache show prints them.")
-        if not fitting:
-            raise BadRequest(
-                f"There is no entry {id} in the cache: say auto, full or fast, or take an id from cache ls."
-            )
-        entry = fitting[0]
+        if not (self._home / "cache.sqlite3").is_file():
+            raise BadRequest(f"There is no entry {id}, for the cache is empty: say auto, full or fast.")
+        try:  # the first digits are enough, as cache ls prints them
+            entry = self._opened(writes=False).find(id)
+        except UnknownEntry as error:
+            raise BadRequest(f"{error} Or say auto, full or fast.") from error
         if entry.fingerprint != self._fingerprint:
             raise BadRequest(f"Entry {id} was made by another model: choose one that {self._model.name} made.")
         if entry.shape.latent != shape.latent:

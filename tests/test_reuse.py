@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -132,17 +133,22 @@ def test_another_size_is_another_matter(engine, cache):
 
 
 def test_an_entry_that_is_not_there_is_named(engine):
-    with pytest.raises(BadRequest, match="There is no entry nothing in the cache"):
+    with pytest.raises(BadRequest, match="There is no entry nothing, for the cache is empty: say auto, full or fast"):
+        engine.plan(request(reuse="nothing"))
+    engine.generate(request())
+    with pytest.raises(BadRequest, match=r"There is no entry 'nothing' in the cache: .* Or say auto, full or fast"):
         engine.plan(request(reuse="nothing"))
 
 
-def test_the_first_digits_of_an_id_are_enough_if_they_are_one_entrys(engine, cache):
+def test_the_first_digits_of_an_id_are_enough_if_they_are_one_entrys(engine, cache, monkeypatch):
+    ids = iter(("ab01000000000000", "ab02000000000000"))
+    monkeypatch.setattr("chai_app.cache.store.secrets", SimpleNamespace(token_hex=lambda size: next(ids)))
     stored = engine.generate(request()).report.reuse.stored_entry_id
-    assert engine.plan(request(SECOND, reuse=f"#{stored[:8]}")).reuse.entry_id == stored
-    others = {engine.generate(request(seed=seed, reuse="full")).report.reuse.stored_entry_id for seed in range(2, 19)}
-    shared = next(id[0] for id in others if sum(other[0] == id[0] for other in others) > 1)
-    with pytest.raises(BadRequest, match=f"entries begin with {shared}: give more digits"):
-        engine.plan(request(reuse=shared))
+    assert engine.plan(request(SECOND, reuse="#AB")).reuse.entry_id == stored
+    engine.generate(request(seed=2, reuse="full"))
+    with pytest.raises(BadRequest, match=f"2 entries begin with ab: ab02000000000000, {stored}; give more digits"):
+        engine.plan(request(reuse="ab"))
+    assert engine.plan(request(SECOND, reuse="ab01")).reuse.entry_id == stored
 
 
 def test_a_damaged_donor_costs_its_entry_and_not_the_video(engine, cache, tmp_path):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .errors import CacheFull as CacheFull
     from .errors import CannotStore as CannotStore
     from .errors import DamagedCache as DamagedCache
+    from .errors import OlderCache as OlderCache
+    from .errors import UnknownEntry as UnknownEntry
     from .events import Day as Day
     from .events import Event as Event
     from .events import Stats as Stats
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .lookup import Candidate as Candidate
     from .lookup import CountLikeness as CountLikeness
     from .lookup import Decision as Decision
+    from .search import Found as Found
     from .thresholds import Calibration as Calibration
     from .thresholds import Embedder as Embedder
     from .thresholds import Pair as Pair
@@ -45,10 +48,11 @@ _HOMES = {
     "cache": ("LatentCache",),
     "embedder": ("OpenClipEmbedder",),
     "entries": ("Entity", "Entry", "LoadedLatents", "NewEntry", "Phrase", "Schedule", "Selection", "Shape"),
-    "errors": ("BadArchive", "CacheError", "CacheFull", "CannotStore", "DamagedCache"),
+    "errors": ("BadArchive", "CacheError", "CacheFull", "CannotStore", "DamagedCache", "OlderCache", "UnknownEntry"),
     "events": ("Day", "Event", "Stats"),
     "eviction": ("EvictionPolicy",),
     "lookup": ("Candidate", "CountLikeness", "Decision"),
+    "search": ("Found",),
     "thresholds": (
         "Calibration",
         "Embedder",

@@ -81,6 +81,8 @@ def export(store: Store, path: Path, selection: Selection) -> ExportReport:
                 continue
             archive.writestr(f"latents/{entry.id}{LATENTS_SUFFIX}", content)
             values = {name: value for name, value in entry.to_json().items() if name not in _NOT_CARRIED}
+            if entry.root is None:  # as every archive was written before there were roots
+                del values["root"]
             values["entities"] = [
                 {
                     "embedder": embedder,
@@ -186,7 +188,7 @@ def _read_item(values: dict[str, Any]) -> _Item:
     id = _text(values["id"])
     if not _NAME.fullmatch(f"latents/{id}{LATENTS_SUFFIX}"):
         raise ValueError("its id is not 16 hexadecimal digits")
-    parent, drift, extra = values["parent"], values["drift"], values["extra"]
+    parent, drift, extra, root = values["parent"], values["drift"], values["extra"], values.get("root")
     if not isinstance(extra, dict):
         raise ValueError("extra is no object")
     timesteps = {_text(name): _number(at) for name, at in schedule["timesteps"].items()}
@@ -212,6 +214,7 @@ def _read_item(values: dict[str, Any]) -> _Item:
         last_used=_number(values["created"]),
         is_pinned=False,
         parent=None if parent is None else _text(parent),
+        root=None if root is None else _text(root),
         reuse_depth=_integer(values["reuse_depth"]),
         drift=None if drift is None else _number(drift),
         compute_seconds=_number(values["compute_seconds"]),

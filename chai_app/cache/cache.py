@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Self
 
 from . import events, rows, upkeep
 from .database import Database
-from .entries import Entity, Entry, LoadedLatents, NewEntry, Phrase, Selection, Shape
-from .errors import CacheError
+from .entries import KINDS, Entity, Entry, Kind, LoadedLatents, NewEntry, Order, Phrase, Selection, Shape
+from .errors import CacheError, UnknownEntry
 from .eviction import EvictionPolicy
 from .latent_files import LatentFiles
 from .store import Arrival, Store
@@ -26,13 +26,18 @@ if TYPE_CHECKING:
     from .archive import ExportReport, ImportReport
     from .codec import Storage
     from .lookup import CountLikeness, Decision
+    from .search import Found
     from .shelves import Shelves
 
 _DATABASE = "cache.sqlite3"
+_NAMED_IF_AMBIGUOUS = 3
 
 
 class LatentCache:
     """A cache in the folder `home`; close it, or use it as a context, so that indexes are saved for the next start.
+
+    Ways to an entry: `lookup` (what a prompt can reuse, and why), `search` (what is like some words, with scores),
+    `find` (by the first digits of an id), `entry` (by its whole id) and `entries` (pages, by what a row says).
 
     Args:
         embedder: what entities are embedded by; without one, everything but lookup and insert works.
@@ -143,15 +148,69 @@ class LatentCache:
         with self._database.reading() as connection:
             return rows.entry_by_id(connection, id)
 
-    def entries(self, selection: Selection | None = None, limit: int | None = None, offset: int = 0) -> list[Entry]:
-        """Newest first."""
+    def find(self, prefix: str) -> Entry:
+        """The one entry whose id begins with `prefix`; a # before it and capitals make no difference. Reads the index
+        of the ids, however many entries there are.
+
+        Raises: UnknownEntry, one sentence, if that is nobody's or could be several entries'.
+        """
+        digits = prefix.strip().removeprefix("#").lower()
+        found, count = [], 0
+        if digits:
+            with self._database.reading() as connection:
+                found, count = rows.entries_beginning(connection, digits, limit=_NAMED_IF_AMBIGUOUS)
+        if not found:
+            raise UnknownEntry(f"There is no entry {prefix!r} in the cache: take an id from cache ls.")
+        if count > 1:
+            names = ", ".join(entry.id for entry in found) + (", ..." if count > len(found) else "")
+            raise UnknownEntry(f"{count} entries begin with {prefix}: {names}; give more digits.")
+        return found[0]
+
+    def search(self, text: str, kind: Kind | None = None, limit: int = 20, is_match: bool = False) -> list[Found]:
+        """Entries that show what is most like `text`, best first: of any model and size, each once, with its score.
+
+        Reads the indexes and at most `limit` entries. Nothing is found of entries that another embedder has filed.
+        Args:
+            kind: compare with objects, scenes or whole prompts alone; None with all of them.
+            limit: how many entries at most.
+            is_match: leave out what a lookup would not take for the same (`Found.threshold`).
+        Raises: CacheError if the cache was opened without an embedder.
+        """
+        from .search import search
+
+        text = " ".join(text.split())
+        if not text or limit < 1:
+            return []
+        wanted = self.embed([Phrase(each, text, text, None) for each in (KINDS if kind is None else (kind,))])
         with self._database.reading() as connection:
-            return rows.selected(connection, selection or Selection(), -1 if limit is None else limit, offset)
+            embedder = self.embedder.fingerprint
+            return search(connection, self.shelves, embedder, wanted, self.thresholds, limit, is_match)
+
+    def entries(
+        self,
+        selection: Selection | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        order: Order = "made",
+    ) -> list[Entry]:
+        """Newest first, or by when they were used last, by hits or by bytes, the most first."""
+        with self._database.reading() as connection:
+            return rows.selected(connection, selection or Selection(), -1 if limit is None else limit, offset, order)
+
+    def count(self, selection: Selection | None = None) -> int:
+        """How many entries are meant; the total of the pages that `entries` gives."""
+        with self._database.reading() as connection:
+            return rows.count_selected(connection, selection or Selection())
 
     def phrases(self, entry: Entry) -> list[Phrase]:
         """What an entry is found by."""
         with self._database.reading() as connection:
             return rows.phrases_of(connection, entry.number)
+
+    def children(self, entry: Entry) -> list[Entry]:
+        """Those that were made by reusing it, oldest first."""
+        with self._database.reading() as connection:
+            return rows.children_of(connection, entry.id)
 
     def preview(self, entry: Entry) -> Path | None:
         """The picture that an entry was stored with, if it is there."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import CacheError, CannotStore, DamagedCache
+from .errors import CacheError, CannotStore, DamagedCache, OlderCache
 from .schema import VERSION, check, prepare
 
 _LONGEST_WAIT_S = 60.0
@@ -88,8 +88,13 @@ class Database:
         connection = self._connection
         connection.execute("PRAGMA foreign_keys = ON")
         if self.read_only and self.path.exists():
-            if self._version() != VERSION:
-                raise CacheError(f"{self.path} is of an older version: open it once for writing, which upgrades it.")
+            version = self._version()
+            if version != VERSION:
+                raise OlderCache(
+                    f"{self.path} was written by an older version of this program (its tables are version {version}, "
+                    f"this program's {VERSION}): python app.py cache upgrade brings it up to date; so does the next "
+                    f"video that is made."
+                )
             return
         version = self._version()  # before anything in a file that is not ours could change
         self._use_wal()

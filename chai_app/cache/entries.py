@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["object", "scene", "prompt"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Order = Literal["made", "used", "hits", "bytes"]
+ORDERS: tuple[Order, ...] = get_args(Order)
 Tensors = Mapping[str, "NDArray[np.floating[Any]]"]
 _NORM_TOLERANCE = 0.01  # fp16 alone moves a norm by less than 0.001; more than this was never normalised
 
@@ -88,8 +90,9 @@ class NewEntry:
         fingerprint: of the model's weights.
         tensors: latents by name, each of `shape.latent`.
         compute_seconds: what making them cost; an eviction policy may weigh it.
-        parent: id of the entry that was reused to make this one, reuse_depth generations away from a plain run.
-        drift: how far the result is from a plain run, in the caller's measure, if that is known.
+        parent: id of the entry that was reused to make this one; root that of the full run with which the line of
+            parents begins, reuse_depth generations ago.
+        drift: how far the latents are from the root's, by `drift`; None if nobody could compare them.
         extra: the caller's own, kept as JSON and never looked into.
         preview: bytes of a WebP picture, moving or not.
     """
@@ -103,6 +106,7 @@ class NewEntry:
     tensors: Tensors
     compute_seconds: float
     parent: str | None = None
+    root: str | None = None
     reuse_depth: int = 0
     drift: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -135,6 +139,7 @@ class Entry:
     last_used: float
     is_pinned: bool
     parent: str | None
+    root: str | None
     reuse_depth: int
     drift: float | None
     compute_seconds: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import ChaiError
+from ..errors import BadRequest, ChaiError
 
 
 class CacheError(ChaiError):
@@ -19,6 +19,14 @@ class CannotStore(CacheError):
 
 class DamagedCache(CacheError):
     """The database itself cannot be read."""
+
+
+class OlderCache(CacheError):
+    """The database is of an older version and was to be read only; opening it for writing upgrades it."""
+
+
+class UnknownEntry(CacheError, BadRequest):
+    """An id, or its first digits, that no entry has or that could be several entries'."""
 
 
 class BadArchive(CacheError):

@@ -2,7 +2,8 @@
 
 Every entity of the prompt is looked for on its own shelf. An entry's score is the best of its entities' scores, each a
 cosine times how well the counts agree. Of the entries whose scores are within `TIE` of the best, the one that covers
-most of the prompt's entities is taken; if that leaves several, the newest.
+most of the prompt's entities is taken; if that leaves several, the one with the fewest generations of reuse between it
+and a full run; then the newest.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .entries import KINDS, Entity, Entry, Kind, Shape
-from .rows import entry_by_number
+from .rows import entry_by_number, reuse_depths
 from .shelf import NO_COUNT, Floats, Ints, Shelf
 from .shelves import Shelves
 from .thresholds import Thresholds
@@ -40,7 +41,7 @@ _NUMBERS = 2**40  # more entries, and more of anything, than there will be
 class Candidate:
     """An entry that was considered. wanted is the prompt's phrase, found the entry's; score is similarity (a cosine)
     times count_likeness; covers counts the prompt's entities that it would serve; lost_because is None for the one
-    that was taken."""
+    that was taken; serves are the phrases that covers counts."""
 
     entry_id: str
     prompt: str
@@ -52,6 +53,7 @@ class Candidate:
     score: float
     covers: int
     lost_because: str | None
+    serves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def decide(
             best = np.argsort(-theirs.scores)[:_NAMED_STRANGERS]
             best = best[theirs.scores[best] >= threshold]
             words = _words(connection, theirs, best) if len(best) else {}
-            lines = (_candidate(wanted, theirs, i, 0, reason, words) for i in best.tolist())
+            lines = (_candidate(wanted, theirs, i, [], reason, words) for i in best.tolist())
             strangers += [line for line in lines if line is not None]
     entry, candidates = _choose(connection, wanted, _together(ours), thresholds, has_file)
     strangers.sort(key=lambda candidate: -candidate.score)
@@ -220,10 +222,14 @@ def _choose(
     entries, first, inverse = np.unique(matches.entries[order], return_index=True, return_inverse=True)
     covers = np.bincount(inverse, weights=passes[order], minlength=len(entries)).astype(np.int64)
     line = order[first]
+    passing = matches.entries[passes], matches.wanted[passes]
     scores = scores[line]
     is_tied = (covers > 0) & (scores >= scores[covers > 0].max(initial=-1) - TIE)
-    # Those that pass before the others, the tied ones before the rest; the tied by what they cover, the rest by score.
-    keys = (-entries, np.where(is_tied, 0, -scores), np.where(is_tied, -covers, 0), ~is_tied, covers == 0)
+    depth_of = reuse_depths(connection, entries[is_tied].tolist())
+    depths = np.array([depth_of.get(number, 0) for number in entries.tolist()], np.int64)
+    # Those that pass before the others, the tied ones before the rest; the tied by what they cover and by their depth,
+    # the rest by score.
+    keys = (-entries, depths, np.where(is_tied, 0, -scores), np.where(is_tied, -covers, 0), ~is_tied, covers == 0)
 
     ranking = np.lexsort(keys)
     taken: Candidate | None = None
@@ -240,12 +246,14 @@ def _choose(
                 entity = wanted[matches.wanted[line[i]]]
                 reason = _why_below(entity, float(matches.similarities[line[i]]), thresholds.of(entity.kind))
             elif taken is not None:
-                reason = _why_second(taken, bool(is_tied[i]), int(covers[i]))
+                is_deeper = int(depths[i]) > depth_of.get(taken_entry.number, 0) if taken_entry else False
+                reason = _why_second(taken, bool(is_tied[i]), int(covers[i]), is_deeper)
             else:
                 entry = entry_by_number(connection, int(entries[i]))
                 if entry is None or not has_file(entry):
                     reason = "file missing"
-            candidate = _candidate(wanted, matches, int(line[i]), int(covers[i]), reason, words)
+            serves = np.unique(passing[1][passing[0] == entries[i]]).tolist()
+            candidate = _candidate(wanted, matches, int(line[i]), serves, reason, words)
             if candidate is not None and reason is None:
                 taken, taken_entry = candidate, entry
             elif candidate is not None:
@@ -259,10 +267,12 @@ def _why_below(entity: Entity, similarity: float, threshold: float) -> str:
     return f"below the threshold {threshold:g}"
 
 
-def _why_second(taken: Candidate, is_tied: bool, covers: int) -> str:
+def _why_second(taken: Candidate, is_tied: bool, covers: int, is_deeper: bool) -> str:
     if not is_tied:
         return "scores lower"
-    return "covers fewer" if covers < taken.covers else "older"
+    if covers < taken.covers:
+        return "covers fewer"
+    return "further from a full run" if is_deeper else "older"
 
 
 def _words(connection: sqlite3.Connection, matches: _Matches, rows: Ints) -> dict[tuple[int, int], tuple[str, ...]]:
@@ -283,11 +293,11 @@ def _candidate(
     wanted: Sequence[Entity],
     matches: _Matches,
     i: int,
-    covers: int,
+    serves: Sequence[int],
     reason: str | None,
     words: dict[tuple[int, int], tuple[str, ...]],
 ) -> Candidate | None:
-    """One line of the explanation; None if its words have gone."""
+    """One line of the explanation; None if its words have gone. serves are places in the prompt."""
     found = words.get((int(matches.vectors[i]), int(matches.entries[i])))
     if found is None:
         return None
@@ -295,4 +305,7 @@ def _candidate(
     entity = wanted[matches.wanted[i]]
     similarity, likeness = float(matches.similarities[i]), float(matches.likenesses[i])
     score = similarity * likeness
-    return Candidate(id, prompt, entity.kind, entity.text, text, similarity, likeness, score, covers, reason)
+    served = tuple(wanted[place].text for place in serves)
+    return Candidate(
+        id, prompt, entity.kind, entity.text, text, similarity, likeness, score, len(served), reason, served
+    )

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-from .entries import Entity, Entry, Phrase, Schedule, Selection, Shape
+from .entries import Entity, Entry, Order, Phrase, Schedule, Selection, Shape
 
 Change = Literal["added", "removed", "refiled"]
 
@@ -19,8 +19,14 @@ EMBEDDING_DTYPE = "float16"  # moves a cosine by less than 0.0005
 
 _COLUMNS = (
     "number, id, fingerprint, latent_shape, num_frames, height, width, fps, prompt, seed, schedule, file, bytes, "
-    "checksum, hits, created, last_used, is_pinned, parent, reuse_depth, drift, compute_seconds, extra"
+    "checksum, hits, created, last_used, is_pinned, parent, root, reuse_depth, drift, compute_seconds, extra"
 )
+_ORDERS: dict[Order, str] = {
+    "made": "number DESC",
+    "used": "last_used DESC, number DESC",
+    "hits": "hits DESC, number DESC",
+    "bytes": "bytes DESC, number DESC",
+}
 _PLACES = ", ".join("?" * len(_COLUMNS.split(",")))
 
 
@@ -46,6 +52,7 @@ def add_entry(connection: sqlite3.Connection, entry: Entry, entities: Iterable[t
         entry.last_used,
         entry.is_pinned,
         entry.parent,
+        entry.root,
         entry.reuse_depth,
         entry.drift,
         entry.compute_seconds,
@@ -107,8 +114,47 @@ def entry_by_number(connection: sqlite3.Connection, number: int) -> Entry | None
     return None if row is None else _entry(row)
 
 
-def selected(connection: sqlite3.Connection, selection: Selection, limit: int = -1, offset: int = 0) -> list[Entry]:
-    """Newest first; a limit of -1 means all."""
+def entries_beginning(connection: sqlite3.Connection, digits: str, limit: int) -> tuple[list[Entry], int]:
+    """Entries whose ids begin with some hexadecimal digits, newest first, and how many there are of them."""
+    between = "id >= ? AND id < ?"  # unlike LIKE, a range of the ids' own index
+    values = [digits, digits + "g"]
+    (count,) = connection.execute(f"SELECT count(*) FROM entries WHERE {between}", values).fetchone()
+    query = f"SELECT {_COLUMNS} FROM entries WHERE {between} ORDER BY number DESC LIMIT ?"
+    return [_entry(row) for row in connection.execute(query, [*values, limit])], count
+
+
+def children_of(connection: sqlite3.Connection, id: str) -> list[Entry]:
+    """Entries that were made by reusing one, oldest first."""
+    query = f"SELECT {_COLUMNS} FROM entries WHERE parent = ? ORDER BY number"
+    return [_entry(row) for row in connection.execute(query, [id])]
+
+
+def reuse_depths(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, int]:
+    """Of some entries those that no full run made, and how many generations they are away from one."""
+    (is_any,) = connection.execute("SELECT EXISTS (SELECT 1 FROM entries WHERE reuse_depth > 0)").fetchone()
+    if not is_any:
+        return {}
+    query = (
+        "SELECT number, reuse_depth FROM entries WHERE reuse_depth > 0 AND number IN (SELECT value FROM json_each(?))"
+    )
+    return dict(connection.execute(query, [json.dumps(list(numbers))]).fetchall())
+
+
+def selected(
+    connection: sqlite3.Connection, selection: Selection, limit: int = -1, offset: int = 0, order: Order = "made"
+) -> list[Entry]:
+    """Latest (or most) first, newest first of equals; a limit of -1 means all."""
+    where, values = _where(selection)
+    query = f"SELECT {_COLUMNS} FROM entries {where} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
+    return [_entry(row) for row in connection.execute(query, [*values, limit, offset])]
+
+
+def count_selected(connection: sqlite3.Connection, selection: Selection) -> int:
+    where, values = _where(selection)
+    return int(connection.execute(f"SELECT count(*) FROM entries {where}", values).fetchone()[0])
+
+
+def _where(selection: Selection) -> tuple[str, list[Any]]:
     parts: list[str] = []
     values: list[Any] = []
     for value, condition in (
@@ -124,9 +170,7 @@ def selected(connection: sqlite3.Connection, selection: Selection, limit: int = 
     if selection.entity is not None:
         parts.append("number IN (SELECT entry FROM entities WHERE lower(text) = lower(?) OR lower(head) = lower(?))")
         values += [selection.entity] * 2
-    where = f"WHERE {' AND '.join(parts)}" if parts else ""
-    query = f"SELECT {_COLUMNS} FROM entries {where} ORDER BY number DESC LIMIT ? OFFSET ?"
-    return [_entry(row) for row in connection.execute(query, [*values, limit, offset])]
+    return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
 
 
 def phrases_of(connection: sqlite3.Connection, number: int) -> list[Phrase]:
@@ -195,7 +239,7 @@ def _vector(connection: sqlite3.Connection, shelf: int, embedding: bytes) -> int
 
 def _entry(row: Sequence[Any]) -> Entry:
     number, id, fingerprint, latent_key, num_frames, height, width, fps, prompt, seed, schedule, file, *rest = row
-    size, checksum, hits, created, last_used, is_pinned, parent, depth, drift, compute_seconds, extra = rest
+    size, checksum, hits, created, last_used, is_pinned, parent, root, depth, drift, compute_seconds, extra = rest
     return Entry(
         id=id,
         number=number,
@@ -212,6 +256,7 @@ def _entry(row: Sequence[Any]) -> Entry:
         last_used=last_used,
         is_pinned=bool(is_pinned),
         parent=parent,
+        root=root,
         reuse_depth=depth,
         drift=drift,
         compute_seconds=compute_seconds,

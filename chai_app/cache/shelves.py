@@ -55,6 +55,12 @@ class Shelves:
         for number, other in connection.execute(query, values).fetchall():
             yield "other size" if other == fingerprint else "another model", self.get(connection, number)
 
+    def of_kind(self, connection: sqlite3.Connection, embedder: str, kind: Kind) -> Iterator[Shelf]:
+        """Every shelf of an embedder and a kind, of whatever model and size, the latest first."""
+        query = "SELECT number FROM shelves WHERE embedder = ? AND kind = ? ORDER BY number DESC"
+        for (number,) in connection.execute(query, [embedder, kind]).fetchall():
+            yield self.get(connection, number)
+
     def get(self, connection: sqlite3.Connection, number: int) -> Shelf:
         """One shelf, up to date with the transaction."""
         if number not in self._loaded:

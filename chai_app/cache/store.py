@@ -57,6 +57,7 @@ class Store:
             last_used=now,
             is_pinned=False,
             parent=new.parent,
+            root=new.root,
             reuse_depth=new.reuse_depth,
             drift=new.drift,
             compute_seconds=new.compute_seconds,

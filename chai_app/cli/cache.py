@@ -10,7 +10,7 @@ from .cache_change import BUDGET_HELP, RM_HELP, budget, clear, pin, rm, unpin
 from .cache_look import ls, show, stats
 from .cache_search import HELP as SEARCH_HELP
 from .cache_search import search
-from .cache_upkeep import EXPORT_HELP, export, import_archive, rebuild, repair, verify
+from .cache_upkeep import EXPORT_HELP, export, import_archive, rebuild, repair, upgrade, verify
 
 commands = typer.Typer(
     help="Look at the cache and take care of it: the earlier videos from which later ones are made faster.",
@@ -38,6 +38,7 @@ commands.command(rich_help_panel=_CHANGE, help=BUDGET_HELP)(budget)
 commands.command(rich_help_panel=_CARE)(verify)
 commands.command(rich_help_panel=_CARE)(repair)
 commands.command(rich_help_panel=_CARE)(rebuild)
+commands.command(rich_help_panel=_CARE)(upgrade)
 commands.command(rich_help_panel=_CARE, help=CALIBRATE_HELP)(calibrate)
 commands.command(rich_help_panel=_CARRY, help=EXPORT_HELP)(export)
 commands.command("import", rich_help_panel=_CARRY)(import_archive)

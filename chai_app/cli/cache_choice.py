@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _FILTERS = "Which entries"
 _LARGEST_BYTES = 10**15
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:b|([kmgt])(i?)b?)", re.IGNORECASE)
-_AMBIGUOUS_SHOWN = 3
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="As printed by ls; the first digits are enough.")]
 OfEntity = Annotated[
@@ -85,21 +84,9 @@ def agreed(question: str, console: Console) -> bool:
 def entries_called(cache: LatentCache, ids: Sequence[str]) -> list[Entry]:
     """The entries that `ids` (or the first digits of ids) stand for, each once, in that order.
 
-    Raises: BadRequest for the first that is nobody's, or could be several's.
+    Raises: UnknownEntry for the first that is nobody's, or could be several's.
     """
-    every = cache.entries()
-    found: dict[str, Entry] = {}
-    for id in ids:
-        digits = id.strip().removeprefix("#").lower()
-        fitting = [entry for entry in every if entry.id.startswith(digits)] if digits else []
-        if not fitting:
-            raise BadRequest(f"There is no entry {id!r} in the cache: take an id from cache ls.")
-        if len(fitting) > 1:
-            names = [entry.id for entry in fitting[:_AMBIGUOUS_SHOWN]]
-            more = ", ..." if len(fitting) > len(names) else ""
-            raise BadRequest(f"{len(fitting)} entries begin with {id}: {', '.join(names)}{more}; give more digits.")
-        found[fitting[0].id] = fitting[0]
-    return list(found.values())
+    return list({entry.id: entry for entry in map(cache.find, ids)}.values())
 
 
 def selection_of(entity: str | None, prompt: str | None, since: str | None, before: str | None) -> Selection | None:

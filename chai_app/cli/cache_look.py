@@ -25,8 +25,6 @@ from .cache_show import (
 )
 from .show import check_json_file, write_json
 
-_ORDERS = ("made", "used", "hits", "bytes")
-
 
 def ls(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Show no more entries than this.")] = 50,
@@ -38,26 +36,26 @@ def ls(
 ) -> None:
     """List the entries, newest first."""
     from ..cache import Selection
+    from ..cache.entries import ORDERS
 
     check_json_file(json_file)
-    if sort not in _ORDERS:
-        raise BadRequest(f"Unknown order {sort!r}: choose one of {', '.join(_ORDERS)}.")
+    order = next((order for order in ORDERS if order == sort), None)
+    if order is None:
+        raise BadRequest(f"Unknown order {sort!r}: choose one of {', '.join(ORDERS)}.")
     console = wide_console(json_file)
     with opened(read_only=True) as cache:
-        every = cache.entries(Selection(is_pinned=True if pinned else None))
-        if sort != "made":
-            key = {"used": "last_used"}.get(sort, sort)
-            every.sort(key=lambda entry: getattr(entry, key), reverse=True)
-        shown = [(entry, cache.phrases(entry)) for entry in every[:limit]]
+        selection = Selection(is_pinned=True if pinned else None)
+        total = cache.count(selection)
+        shown = [(entry, cache.phrases(entry)) for entry in cache.entries(selection, limit, order=order)]
         if shown:
             console.print(entries_table(console, shown))
-        elif pinned and cache.stats().entries:
+        elif pinned and cache.count():
             console.print("No entry is pinned: cache pin ID keeps one from being evicted.", soft_wrap=True)
         else:
             console.print(EMPTY, soft_wrap=True)
-    if len(every) > len(shown):
-        console.print(Text(f"{len(shown)} of {entries_in_words(len(every))}; --limit shows more.", "dim"))
-    write_json(json_file, {"entries": [told(*line) for line in shown], "total": len(every)})
+    if total > len(shown):
+        console.print(Text(f"{len(shown)} of {entries_in_words(total)}; --limit shows more.", "dim"))
+    write_json(json_file, {"entries": [told(*line) for line in shown], "total": total})
 
 
 def show(
@@ -71,7 +69,7 @@ def show(
         lineage = {
             "parent": entry.parent,
             "parent_is_here": entry.parent is not None and cache.entry(entry.parent) is not None,
-            "children": [other.id for other in reversed(cache.entries()) if other.parent == entry.id],
+            "children": [child.id for child in cache.children(entry)],
         }
         wide_console(json_file).print(entry_table(cache, entry, lineage))
         preview = cache.preview(entry)

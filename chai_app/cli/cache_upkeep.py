@@ -1,4 +1,4 @@
-"""`cache verify`, `repair`, `rebuild`, `export` and `import`: is everything sound, and how entries travel."""
+"""`cache verify`, `repair`, `rebuild`, `upgrade`, `export` and `import`: is everything sound, and how entries travel."""
 
 from __future__ import annotations
 
@@ -42,6 +42,16 @@ def verify(
     write_json(json_file, {"entries": count, "is_thorough": not quick, "problems": problems})
     if problems:
         raise typer.Exit(1)
+
+
+def upgrade(json_file: options.JsonFile = None) -> None:
+    """Bring a cache that an older version of this program wrote up to date. Making a video does so, too."""
+    check_json_file(json_file)
+    console = wide_console(json_file)
+    with opened() as cache:
+        count = cache.count()
+    console.print(f"The cache is up to date; {entries_in_words(count)} in it.")
+    write_json(json_file, {"entries": count})
 
 
 def repair(json_file: options.JsonFile = None) -> None:

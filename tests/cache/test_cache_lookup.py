@@ -169,3 +169,20 @@ def test_an_embedding_of_another_width_under_one_fingerprint_is_a_bug_and_says_s
 def test_entities_without_an_embedder_have_no_place(home):
     with open_cache(home, embedder=None) as cache, pytest.raises(CacheError, match="without an embedder"):
         look(cache, TIGER)
+
+
+def test_of_equals_the_one_nearer_to_a_full_run_is_taken_though_others_are_newer(cache):
+    full = cache.insert(tiny_entry(cache, "full", phrase("red tiger")))
+    once = cache.insert(tiny_entry(cache, "once", phrase("red tiger"), parent=full.id, root=full.id, reuse_depth=1))
+    decision = look(cache, phrase("red tiger"))
+    assert decision.entry.id == full.id
+    assert [c.lost_because for c in decision.candidates] == [None, "further from a full run"]
+    cache.remove(full)
+    assert look(cache, phrase("red tiger")).entry.id == once.id
+
+
+def test_a_candidate_names_the_phrases_that_it_would_serve(cache):
+    cache.insert(tiny_entry(cache, "one", phrase("tiger"), phrase("cave", "scene")))
+    cache.insert(tiny_entry(cache, "two", phrase("tiger")))
+    wanted = (phrase("tiger"), phrase("boat"), phrase("cave", "scene"))
+    assert [c.serves for c in look(cache, *wanted).candidates] == [("tiger", "cave"), ("tiger",)]
