@@ -3,6 +3,15 @@
 from .cache_attention import CacheAttentionProcessor, Reuse, cache_attention
 from .capture import capture_points
 from .donor import Donor
-from .recipe import PAPER, Recipe
+from .recipe import DEFAULT, PAPER, Recipe
 
-__all__ = ["PAPER", "CacheAttentionProcessor", "Donor", "Recipe", "Reuse", "cache_attention", "capture_points"]
+__all__ = [
+    "DEFAULT",
+    "PAPER",
+    "CacheAttentionProcessor",
+    "Donor",
+    "Recipe",
+    "Reuse",
+    "cache_attention",
+    "capture_points",
+]

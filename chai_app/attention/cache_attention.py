@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..opensora.attention import OpenSoraAttnProcessor, OpenSoraSelfAttention, attend
@@ -31,10 +32,13 @@ class Reuse:
         self.recipe, self.steps_done = recipe, cast("list[int]", [])
         self.calls = 0
         """How often attention really went to the donor, over steps and blocks."""
+        self.extra_passes = 0
+        """Passes through the model beyond those of the run itself, which a recipe through the blocks needs."""
         self._transformer, self._donors, self._videos = transformer, donors, videos
         self._step, self._last_level, self._noise = 0, -1.0, cast("Tensor | None", None)
         self._tokens: dict[int, Tensor] = {}
         self._asking: Tensor | None = None
+        self._is_listening = False
         self._signature = inspect.signature(type(transformer).forward)
 
     def begin_step(self, _model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -57,20 +61,15 @@ class Reuse:
 
     def _work_out(self, latents: Tensor, level: float, call: dict[str, Any]) -> None:
         assert self._noise is not None
-        rows, _, frames, *sides = latents.shape  # rows: videos, times 2 with guidance
-        timestep = torch.full((rows,), 1000 * level, device=latents.device)
-        fps = torch.as_tensor(call.get("fps", 24.0), dtype=torch.float32, device=latents.device).expand(rows)
-        height, width = (
-            8.0 * side if call.get(name) is None else float(torch.as_tensor(call[name]).flatten()[0])
-            for name, side in zip(("height", "width"), sides, strict=True)
-        )
-        seen = [donor.at(level, self._noise) for donor in self._donors]
-        for block in self.recipe.blocks:
-            tokens = [
-                self._transformer.attention_tokens(each, timestep, fps, height, width, block)  # (rows*T, S, D)
-                for each in seen
-            ]
-            self._tokens[block] = torch.cat(tokens, dim=1)
+        rows, _, frames = latents.shape[:3]  # rows: videos, times 2 with guidance
+        shown_level = level * self.recipe.donor_noise
+        seen = [donor.at(shown_level, self._noise) for donor in self._donors]
+        tokens_of = self._through_blocks if self.recipe.through == "blocks" else self._from_embedding
+        by_donor = [tokens_of(each, shown_level, call) for each in seen]
+        self._tokens = {
+            block: torch.cat([tokens[block] for tokens in by_donor], dim=1)  # (rows*T, donors*S, D)
+            for block in self.recipe.blocks
+        }
         asking = torch.ones(rows, frames, dtype=torch.bool, device=latents.device)
         if call.get("frame_mask") is not None:  # frames that are given have nothing to ask for
             asking &= call["frame_mask"]
@@ -78,8 +77,37 @@ class Reuse:
             asking[: rows - self._videos] = False
         self._asking = None if bool(asking.all()) else asking.flatten()[:, None, None, None]  # (rows*T, 1, 1, 1)
 
+    def _from_embedding(self, donor: Tensor, level: float, call: dict[str, Any]) -> dict[int, Tensor]:
+        """Tokens (rows*T, S, D) by block, straight from latents (rows, C, T, h, w)."""
+        rows, sides = donor.shape[0], donor.shape[3:]
+        timestep = torch.full((rows,), 1000 * level, device=donor.device)
+        fps = torch.as_tensor(call.get("fps", 24.0), dtype=torch.float32, device=donor.device).expand(rows)
+        height, width = (
+            8.0 * side if call.get(name) is None else float(torch.as_tensor(call[name]).flatten()[0])
+            for name, side in zip(("height", "width"), sides, strict=True)
+        )
+        return {
+            block: self._transformer.attention_tokens(donor, timestep, fps, height, width, block)
+            for block in self.recipe.blocks
+        }
+
+    def _through_blocks(self, donor: Tensor, level: float, call: dict[str, Any]) -> dict[int, Tensor]:
+        """As `_from_embedding`, with the donor taken through the whole model; the processors listen."""
+        rest = {name: value for name, value in call.items() if name not in ("self", "frame_mask")}
+        timestep = torch.full((donor.shape[0],), 1000 * level, device=donor.device)
+        self._is_listening, self._tokens = True, {}
+        try:  # past the hooks: for them, this is no step of the run
+            self._transformer.forward(**{**rest, "hidden_states": donor, "timestep": timestep})
+        finally:
+            self._is_listening = False
+        self.extra_passes += 1
+        return self._tokens
+
     def attended(self, block: int, attn: OpenSoraSelfAttention, hidden_states: Tensor, kernel: Any) -> Tensor | None:
         """What attention to the donor gives, (B*T, S, H, head width); None where the block keeps to itself."""
+        if self._is_listening:
+            self._tokens[block] = hidden_states
+            return None
         tokens = self._tokens.get(block)
         if tokens is None or tokens.shape[0] != hidden_states.shape[0]:
             return None
@@ -94,6 +122,9 @@ class Reuse:
         theirs = attend(query, key, value, backend=kernel)
         if self.recipe.own_keys == "blended":
             theirs = torch.lerp(own, theirs, self.recipe.weight)
+        elif self.recipe.own_keys == "by likeness":
+            likeness = F.cosine_similarity(own, theirs, dim=-1).clamp(min=0).unsqueeze(-1)  # (B*T, S, H, 1)
+            theirs = torch.lerp(own, theirs, self.recipe.weight * likeness)
         return theirs if self._asking is None else torch.where(self._asking, theirs, own)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-OwnKeys = Literal["replaced", "joined", "blended"]
+OwnKeys = Literal["replaced", "joined", "blended", "by likeness"]
+Through = Literal["embedding", "blocks"]
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,15 @@ class Recipe:
             reaches the end of the run, where the donor's details would be copied.
         blocks: spatial blocks, from 0.
         own_keys: what becomes of the video's own keys and values. Replaced by the donor's; joined with them, so that
-            the queries choose; or blended: both attended to apart, the donor's answer weighing `weight`.
-        weight: of the donor's answer, 0 to 1; for "blended" alone.
+            the queries choose; blended: both attended to apart, the donor's answer weighing `weight`; or blended by
+            likeness: at each token and head, `weight` times the cosine of the two answers, 0 where they oppose.
+        weight: of the donor's answer, 0 to 1; for the two blends alone.
         conditional_only: whether the unconditional half of a guidance batch keeps to itself.
-    Raises: ValueError for a weight or a level outside 0 to 1, a step before 1 or a block before 0.
+        donor_noise: how noisy the donor is shown, 0 to 1, in units of the step's own noise level.
+        through: how the donor's latents come to a block. Straight from the embedding, as in the paper, which is all
+            that the first block would see anyway; or through the blocks before it, under the prompt at hand, at the
+            price of another pass through the model in each such step.
+    Raises: ValueError for a weight, a level or a noise outside 0 to 1, a step before 1 or a block before 0.
     """
 
     steps: tuple[int, ...] = (2, 3, 4)
@@ -31,6 +37,8 @@ class Recipe:
     own_keys: OwnKeys = "replaced"
     weight: float = 1.0
     conditional_only: bool = False
+    donor_noise: float = 1.0
+    through: Through = "embedding"
 
     def __post_init__(self) -> None:
         least, most = self.noise_levels
@@ -38,6 +46,8 @@ class Recipe:
             raise ValueError(f"noise levels {self.noise_levels} must rise and lie within 0 to 1")
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight {self.weight} must lie within 0 to 1")
+        if not 0 <= self.donor_noise <= 1:
+            raise ValueError(f"donor noise {self.donor_noise} must lie within 0 to 1")
         if any(step < 1 for step in self.steps) or any(block < 0 for block in self.blocks):
             raise ValueError(f"steps {self.steps} count from 1, blocks {self.blocks} from 0")
 
@@ -49,3 +59,6 @@ class Recipe:
 
 PAPER = Recipe()
 """arXiv 2602.16132, section 3: steps 2 to 4, the first spatial block, keys and values replaced, in both halves."""
+
+DEFAULT = PAPER
+"""How hits attend to their donors where nobody says otherwise (docs/reuse.md has the measurements)."""

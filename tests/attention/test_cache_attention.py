@@ -58,12 +58,13 @@ def show_itself(model, mirror):
     return model.register_forward_pre_hook(remember, with_kwargs=True, prepend=True)
 
 
-@pytest.mark.parametrize("own_keys", ["replaced", "joined", "blended"])
-def test_a_donor_equal_to_the_current_latents_changes_nothing(model, own_keys):
+@pytest.mark.parametrize("through", ["embedding", "blocks"])
+@pytest.mark.parametrize("own_keys", ["replaced", "joined", "blended", "by likeness"])
+def test_a_donor_equal_to_the_current_latents_changes_nothing(model, own_keys, through):
     start, states = latents(1), text()
     mirror = Mirror()
     handle = show_itself(model, mirror)
-    recipe = Recipe(steps=(1, 2), own_keys=own_keys, weight=0.7)
+    recipe = Recipe(steps=(1, 2), own_keys=own_keys, weight=0.7, through=through)
     with torch.no_grad():
         plain = model(hidden_states=start, timestep=700.0, encoder_hidden_states=states, **SIZE).sample
         with cache_attention(model, mirror, recipe) as reuse:
@@ -195,6 +196,130 @@ def test_of_several_donors_keys_and_values_are_joined(model):
     assert not torch.allclose(both[1], single[1], atol=1e-4)
 
 
+@pytest.mark.parametrize("own_keys", ["replaced", "joined", "blended", "by likeness"])
+def test_several_donors_equal_to_the_current_latents_change_nothing(model, own_keys):
+    start, states, mirror = latents(1), text(), Mirror()
+    handle = show_itself(model, mirror)
+    recipe = Recipe(steps=(1,), own_keys=own_keys, weight=0.7)
+    with torch.no_grad():
+        plain = model(hidden_states=start, timestep=700.0, encoder_hidden_states=states, **SIZE).sample
+        with cache_attention(model, (mirror, mirror, mirror), recipe) as reuse:
+            again = model(hidden_states=start, timestep=700.0, encoder_hidden_states=states, **SIZE).sample
+    handle.remove()
+    assert reuse.calls == 1
+    torch.testing.assert_close(again, plain, atol=2e-6, rtol=1e-5)
+
+
+def test_the_order_of_several_donors_means_nothing(model):
+    small = Donor(clean=torch.randn(1, 4, 2, 4, 4, generator=torch.Generator().manual_seed(7)))
+    donors = [Donor(clean=latents(2)), Donor(by_noise_level={0.7: latents(3)}), small]
+    with cache_attention(model, donors):
+        forward = run(model, latents(1))
+    with cache_attention(model, donors[::-1]):
+        backward = run(model, latents(1))
+    for a, b in zip(forward, backward, strict=True):
+        torch.testing.assert_close(b, a, atol=2e-5, rtol=1e-4)
+
+
+def test_videos_of_a_batch_each_attend_to_their_own_donors_where_these_are_several(model):
+    start, first, second = latents(1, videos=3), latents(2, videos=3), latents(3, videos=3)
+    order = torch.tensor([2, 0, 1])
+    with cache_attention(model, (Donor(clean=first), Donor(clean=second)), videos=3):
+        plain = run(model, start, states=text(3))
+    with cache_attention(model, (Donor(clean=first[order]), Donor(clean=second[order])), videos=3):
+        permuted = run(model, start[order], states=text(3)[order])
+    for a, b in zip(plain, permuted, strict=True):
+        torch.testing.assert_close(b, a[order], atol=2e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_no_frame_attends_to_other_frames_of_any_of_several_donors(model):
+    seen = []
+    attn = model.spatial_block(0).attn
+    handle = attn.register_forward_hook(lambda _m, _a, out: seen.append(out))
+    one, two = latents(2), latents(3)
+    other = two.clone()
+    other[:, :, 1] += 1
+    for each in (two, other):
+        with cache_attention(model, (Donor(clean=one), Donor(clean=each)), Recipe(steps=(1,))):
+            model(latents(1), 500.0, text(), **SIZE)
+    handle.remove()
+    changed = (seen[0] - seen[1]).abs().amax(dim=(1, 2)) > 1e-6  # by frame
+    assert changed.tolist() == [False, True, False]
+
+
+def test_with_several_donors_the_unconditional_half_can_keep_to_itself_too(model):
+    twice, states = torch.cat([latents(1), latents(1)]), torch.cat([text(), -text()])
+    donors = (Donor(clean=latents(2)), Donor(clean=latents(3)))
+    with torch.no_grad():
+        plain = model(twice, 700.0, states, **SIZE).sample
+        with cache_attention(model, donors, Recipe(steps=(1,), conditional_only=True)):
+            half = model(twice, 700.0, states, **SIZE).sample
+    torch.testing.assert_close(half[0], plain[0], atol=2e-6, rtol=1e-5)
+    assert not torch.allclose(half[1], plain[1], atol=1e-3)
+
+
+def test_answers_that_oppose_are_not_blended_by_likeness(model):
+    """At each token and head the blend lies between keeping to itself and the donor, by the cosine of the two."""
+    answers, attn = {}, model.spatial_block(0).attn
+    for norm in (attn.q_norm, attn.k_norm):
+        torch.nn.init.constant_(norm.weight, 20.0)  # every query finds something else
+    for name, parameter in model.named_parameters():  # what the latents say, undiluted
+        if name.endswith("bias"):
+            torch.nn.init.zeros_(parameter)
+    for own_keys in ("replaced", "by likeness"):
+        seen = []
+        handle = attn.proj.register_forward_hook(lambda _m, args, _out, seen=seen: seen.append(args[0]))
+        with torch.no_grad():
+            model(20 * latents(1), 500.0, text(), **SIZE)
+            with cache_attention(model, Donor(clean=-20 * latents(1)), Recipe(steps=(1,), own_keys=own_keys)):
+                model(20 * latents(1), 500.0, text(), **SIZE)
+        handle.remove()
+        answers[own_keys] = [each.unflatten(-1, (2, -1)) for each in seen]  # (T, S, heads, head width)
+    own, theirs = answers["replaced"]
+    likeness = torch.nn.functional.cosine_similarity(own, theirs, dim=-1)[..., None]
+    assert (likeness < 0).any() and (likeness > 0).any()
+    blend = answers["by likeness"][1]
+    torch.testing.assert_close(blend, own + likeness.clamp(min=0) * (theirs - own), atol=1e-5, rtol=1e-4)
+
+
+def test_a_donor_can_be_shown_cleaner_than_the_step(model):
+    shown = []
+
+    class Watched(Donor):
+        def at(self, noise_level, noise):
+            shown.append(round(noise_level, 6))
+            return super().at(noise_level, noise)
+
+    with cache_attention(model, Watched(clean=latents(2)), Recipe(donor_noise=0.5)):
+        run(model, latents(1))
+    assert shown == [0.4, 0.3, 0.2]
+
+
+def test_through_the_blocks_a_donor_is_heard_as_the_model_itself_would_hear_it(model):
+    """What each block's attention is given is what a plain pass of the donor's latents brings there; the first block
+    needs no pass at all for that."""
+    donor, heard = latents(2), []
+    attns = [model.spatial_block(block).attn for block in (0, 1)]
+    handles = [attn.register_forward_pre_hook(lambda _m, args: heard.append(args[0])) for attn in attns]
+    with torch.no_grad():
+        model(donor, 500.0, text(), **SIZE)
+        plain = list(heard)
+        recipe = Recipe(steps=(1,), blocks=(0, 1), through="blocks")
+        with cache_attention(model, Donor(by_noise_level={0.5: donor}), recipe) as reuse:
+            model(latents(1), 500.0, text(), **SIZE)
+    for handle in handles:
+        handle.remove()
+    assert (reuse.calls, reuse.extra_passes) == (2, 1)
+    torch.testing.assert_close(heard[2:4], plain, rtol=0, atol=0)  # the donor's pass comes before the run's own
+    with torch.no_grad():
+        answers = []
+        for through in ("embedding", "blocks"):
+            with cache_attention(model, Donor(clean=donor), Recipe(steps=(1,), through=through)):
+                answers.append(model(latents(1), 500.0, text(), **SIZE).sample)
+    torch.testing.assert_close(answers[0], answers[1], atol=2e-6, rtol=1e-5)
+
+
 def test_deeper_blocks_can_be_asked_for(model):
     with cache_attention(model, Donor(clean=latents(2)), Recipe(blocks=(0, 1))) as reuse:
         run(model, latents(1))
@@ -239,7 +364,13 @@ def test_a_donor_needs_latents_of_one_shape_and_the_models_channels():
 
 
 def test_a_recipe_is_checked_where_it_is_made():
-    for wrong in ({"weight": 1.5}, {"noise_levels": (0.9, 0.1)}, {"steps": (0,)}, {"blocks": (-1,)}):
+    for wrong in (
+        {"weight": 1.5},
+        {"donor_noise": -0.1},
+        {"noise_levels": (0.9, 0.1)},
+        {"steps": (0,)},
+        {"blocks": (-1,)},
+    ):
         with pytest.raises(ValueError, match=r"must|count"):
             Recipe(**wrong)
     assert PAPER.applies(2, 0.9)
