@@ -1,4 +1,4 @@
-"""The engine's way to the cache: find a donor for a prompt, read its latents, keep what a full run has made.
+"""The engine's way to the cache: find donors for a prompt, read their latents, keep what a run has made.
 
 Nothing that goes wrong here costs the person a video: whatever is in doubt is a miss with a note.
 """
@@ -6,31 +6,39 @@ Nothing that goes wrong here costs the person a video: whatever is in doubt is a
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cache import LatentCache, NewEntry, OpenClipEmbedder, Phrase, Schedule, Shape, UnknownEntry
+from .cache import LatentCache, NewEntry, OlderCache, OpenClipEmbedder, Phrase, Schedule, Shape, UnknownEntry
+from .cache.drift import drift
 from .errors import BadRequest, ChaiError
 from .models import Model
 from .opensora.sizes import latent_size
+from .ordering import Role
 from .pictures import small_moving_picture
 from .prompts import extract
-from .request import GenerationRequest, Reuse
+from .request import MOST_DONORS, GenerationRequest, Plan, Reuse
+from .settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .attention import Donor
-    from .cache import Decision, Entity
+    from .cache import Candidate, Entity, Entry
+    from .cache.entries import Kind
     from .run import Generation
 
 CLEAN = "clean"  # the name of the finished latents in an entry
 
 
 class Donors:
-    """The cache in `home` as one model sees it: its embedder, its fingerprint, its shapes."""
+    """The cache of `settings` as one model sees it: its embedder, its fingerprint, its shapes."""
 
-    def __init__(self, home: Path, model: Model, fingerprint: str) -> None:
-        self._home, self._model, self._fingerprint = home, model, fingerprint
+    def __init__(self, settings: Settings, model: Model, fingerprint: str) -> None:
+        self._settings, self._home, self._model, self._fingerprint = settings, settings.home, model, fingerprint
         self._embedder: OpenClipEmbedder | None = None
         self._cache: LatentCache | None = None
 
@@ -39,6 +47,20 @@ class Donors:
         if self._cache is not None:
             self._cache.close()
             self._cache = None
+
+    def upgrade(self) -> None:
+        """Bring a cache of an older version up to date. What stands in the way is told by who needs the cache."""
+        if self._cache is not None or not self._is_there:
+            return
+        with suppress(ChaiError):
+            try:
+                LatentCache(self._home, read_only=True).close()
+            except OlderCache:
+                LatentCache(self._home).close()
+
+    @property
+    def _is_there(self) -> bool:
+        return (self._home / "cache.sqlite3").is_file()
 
     @property
     def _has_embedder(self) -> bool:
@@ -65,73 +87,126 @@ class Donors:
             return Reuse("full", full, why=(why,))
         try:
             if mode != "auto":
-                return self._named(mode, fast, shape)
-            if not (self._home / "cache.sqlite3").is_file():
+                return self._named([id.strip() for id in mode.split(",")], fast, shape)
+            if not self._is_there:
                 return Reuse("miss", full, why=("Miss: the cache is empty.",))
-            return self._reuse(self._look_up(request, shape), full, fast)
+            return self._looked_up(request, shape, full, fast)
         except BadRequest:
             raise
         except ChaiError as error:
             return Reuse("full", full, why=(f"Nothing can be reused: {error}",))
 
-    def _named(self, id: str, fast: int, shape: Shape) -> Reuse:
-        if not (self._home / "cache.sqlite3").is_file():
-            raise BadRequest(f"There is no entry {id}, for the cache is empty: say auto, full or fast.")
-        try:  # the first digits are enough, as cache ls prints them
-            entry = self._opened(writes=False).find(id)
-        except UnknownEntry as error:
-            raise BadRequest(f"{error} Or say auto, full or fast.") from error
-        if entry.fingerprint != self._fingerprint:
-            raise BadRequest(f"Entry {id} was made by another model: choose one that {self._model.name} made.")
-        if entry.shape.latent != shape.latent:
-            raise BadRequest(
-                f"Entry {id} has {entry.shape.num_frames} frames of {entry.shape.width}x{entry.shape.height}, and this "
-                f"video {shape.num_frames} of {shape.width}x{shape.height}: ask for the same, or another entry."
-            )
-        return Reuse(
-            "hit", fast, entry.id, entry.prompt, why=("This donor was chosen by name.",),
-            full_seconds=entry.compute_seconds,
-        )  # fmt: skip
+    def _named(self, ids: list[str], fast: int, shape: Shape) -> Reuse:
+        if not self._is_there:
+            raise BadRequest(f"There is no entry {ids[0]}, for the cache is empty: say auto, full or fast.")
+        if len(ids) > MOST_DONORS:
+            raise BadRequest(f"{len(ids)} entries are too many to attend to: name {MOST_DONORS} at most.")
+        donors = []
+        for id in ids:
+            try:  # the first digits are enough, as cache ls prints them
+                entry = self._opened(writes=False).find(id)
+            except UnknownEntry as error:
+                raise BadRequest(f"{error} Or say auto, full or fast.") from error
+            if entry.fingerprint != self._fingerprint:
+                raise BadRequest(f"Entry {id} was made by another model: choose one that {self._model.name} made.")
+            if entry.shape.latent != shape.latent:
+                raise BadRequest(
+                    f"Entry {id} has {entry.shape.num_frames} frames of {entry.shape.width}x{entry.shape.height}, and "
+                    f"this video {shape.num_frames} of {shape.width}x{shape.height}: ask for the same, or another "
+                    f"entry."
+                )
+            donors.append({"entry_id": entry.id, "entry_prompt": entry.prompt, "wanted": ()})
+        why = "This donor was chosen by name." if len(donors) == 1 else "These donors were chosen by name."
+        return self._hit(Reuse("hit", fast, why=(why,)), donors)
 
-    def _look_up(self, request: GenerationRequest, shape: Shape) -> Decision:
+    def _looked_up(self, request: GenerationRequest, shape: Shape, full: int, fast: int) -> Reuse:
         cache = self._opened(writes=False)
-        wanted = [entity for entity in self._entities(cache, request.prompt) if entity.kind != "prompt"]
-        return cache.lookup(wanted, self._fingerprint, shape)
+        entities, unknown = self._entities(cache, request.prompt)
+        wanted = [entity for entity in entities if entity.kind != "prompt"]
+        if not wanted:
+            why = "the prompt names no object and no scene that can be looked up"
+            return Reuse("miss", full, why=(f"Miss: {why}.", *unknown))
+        first = cache.lookup(wanted, self._fingerprint, shape)
+        decisions, left = [first], wanted
+        # One donor for each thing that those before it do not show.
+        while len(decisions) < request.donors and (last := decisions[-1].chosen) is not None:
+            left = [entity for entity in left if entity.text not in last.serves]
+            further = cache.lookup(left, self._fingerprint, shape) if left else None
+            if further is None or not further.is_hit:
+                break
+            decisions.append(further)
+        more = [sentence for decision in decisions[1:] for sentence in decision.sentences()[:1]]
+        reuse = Reuse(
+            "hit" if first.is_hit else "miss",
+            fast if first.is_hit else full,
+            why=(*first.sentences(), *more, *unknown),
+            candidates=tuple(asdict(candidate) for candidate in first.candidates),
+            lookup_ms=sum(decision.lookup_ms for decision in decisions),
+        )
+        chosen = [decision.chosen for decision in decisions if decision.chosen is not None]
+        return self._hit(
+            reuse,
+            [
+                {
+                    **{"entry_id": c.entry_id, "entry_prompt": c.prompt, "wanted": (c.wanted, *_others(c))},
+                    **{"found": c.found, "similarity": c.score},
+                }
+                for c in chosen
+            ],
+        )
 
-    @staticmethod
-    def _reuse(decision: Decision, full: int, fast: int) -> Reuse:
-        told: dict[str, Any] = {
-            "why": tuple(decision.sentences()),
-            "candidates": tuple(asdict(candidate) for candidate in decision.candidates),
-            "lookup_ms": decision.lookup_ms,
-        }
-        entry, chosen = decision.entry, decision.chosen
-        if entry is None or chosen is None:
-            return Reuse("miss", full, **told)
-        return Reuse(
-            "hit", fast, entry.id, entry.prompt, chosen.wanted, chosen.found, chosen.score,
-            full_seconds=entry.compute_seconds, **told,
-        )  # fmt: skip
+    def _hit(self, reuse: Reuse, donors: Sequence[Mapping[str, Any]]) -> Reuse:
+        """The same with these donors, of which the first is the one that it names; as it is if there are none."""
+        if not donors:
+            return reuse
+        first = donors[0]
+        return replace(
+            reuse,
+            entry_id=first["entry_id"],
+            entry_prompt=first["entry_prompt"],
+            wanted=first["wanted"][0] if first["wanted"] else None,
+            found=first.get("found"),
+            similarity=first.get("similarity"),
+            full_seconds=self._full_seconds(first["entry_id"]),
+            donors=tuple(donors),
+        )
 
-    def fetch(self, reuse: Reuse) -> tuple[Donor | None, int, str | None]:
-        """The donor's latents, bytes read, and a sentence if they cannot be had."""
+    def _full_seconds(self, id: str) -> float | None:
+        """What the full run took that an entry is, or that its line of reuse began with."""
+        cache = self._opened(writes=False)
+        entry = cache.entry(id)
+        if entry is not None and entry.parent is not None:
+            entry = cache.entry(entry.root) if entry.root else None
+        return None if entry is None else entry.compute_seconds or None
+
+    def fetch(self, reuse: Reuse) -> tuple[Reuse, list[Donor], tuple[str, ...]]:
+        """What to attend to. A donor that cannot be read is left out of the outcome, with a sentence for each."""
         if reuse.entry_id is None:
-            return None, 0, None
+            return reuse, [], ()
         import torch
 
         from .attention import Donor
 
         cache = self._opened(writes=False)
-        entry = cache.entry(reuse.entry_id)
-        if entry is None:
-            return None, 0, f"Entry {reuse.entry_id} has left the cache in the meantime."
-        loaded = cache.load(entry)
-        if loaded.tensors is None:
-            return None, 0, loaded.note
-        return Donor(clean=torch.from_numpy(loaded.tensors[CLEAN])[None]), entry.bytes, None
+        donors, here, problems, bytes_read = [], [], [], 0
+        for told in reuse.donors:
+            entry = cache.entry(told["entry_id"])
+            if entry is None:
+                problems.append(f"Entry {told['entry_id']} has left the cache in the meantime.")
+                continue
+            loaded = cache.load(entry)
+            if loaded.tensors is None:
+                problems.append(str(loaded.note))
+                continue
+            donors.append(Donor(clean=torch.from_numpy(loaded.tensors[CLEAN])[None]))
+            here.append(told)
+            bytes_read += entry.bytes
+        if problems and here:
+            reuse = self._hit(reuse, here)
+        return replace(reuse, bytes_read=bytes_read), donors, tuple(problems)
 
     def record(self, generation: Generation) -> tuple[Reuse, str | None]:
-        """Write down what a run has shown: a hit refreshes its donor, a full run is kept for those to come.
+        """Write down what a run has shown: a hit refreshes its donors, and what the settings say is kept.
 
         Returns: what the report says about reuse, and a sentence if something that should have been kept was not.
         """
@@ -142,19 +217,50 @@ class Donors:
             return reuse, None
         try:
             cache = self._opened(writes=True)
-            if reuse.entry_id is not None:
-                entry = cache.entry(reuse.entry_id)
-                if entry is not None:
-                    cache.touch(entry)
-                return reuse, None
+            for entry in self._donors_of(cache, reuse):
+                cache.touch(entry)
             if reuse.outcome == "miss":
                 cache.count_miss()
-            entry = cache.insert(self._new_entry(cache, generation, shape))
+            line = self._line(cache, generation)
+            if line is None:
+                return reuse, None
+            entry = cache.insert(self._new_entry(cache, generation, shape, line))
         except ChaiError as error:
             return reuse, f"This video was not kept for reuse: {error}"
         return replace(reuse, stored_entry_id=entry.id, bytes_written=entry.bytes), None
 
-    def _new_entry(self, cache: LatentCache, generation: Generation, shape: Shape) -> NewEntry:
+    @staticmethod
+    def _donors_of(cache: LatentCache, reuse: Reuse) -> list[Entry]:
+        """Those that are still here."""
+        entries = [cache.entry(told["entry_id"]) for told in reuse.donors]
+        return [entry for entry in entries if entry is not None]
+
+    def _line(self, cache: LatentCache, generation: Generation) -> dict[str, Any] | None:
+        """Where a video stands in its line of reuse, as fields of a new entry; None if it is not to enter."""
+        reuse, store = generation.report.reuse, self._settings.store
+        assert reuse is not None
+        if store == "nothing" or (reuse.entry_id is not None and store == "full"):
+            return None
+        if reuse.entry_id is None:
+            return {}
+        donors = self._donors_of(cache, reuse)
+        if not donors or donors[0].id != reuse.entry_id:  # it left meanwhile: nobody knows how deep the line is
+            return None
+        depth = 1 + max(donor.reuse_depth for donor in donors)
+        if depth > self._settings.reuse_depth:
+            return None
+        root = donors[0].root if donors[0].parent else donors[0].id
+        first = cache.entry(root) if root else None
+        latents = cache.load(first).tensors if first is not None else None
+        return {
+            "parent": donors[0].id,
+            "root": root,
+            "reuse_depth": depth,
+            "drift": None if latents is None else drift(generation.latents[0].numpy(), latents[CLEAN]),
+            "extra": {"donors": [donor.id for donor in donors]} if len(donors) > 1 else {},
+        }
+
+    def _new_entry(self, cache: LatentCache, generation: Generation, shape: Shape, line: Mapping[str, Any]) -> NewEntry:
         request, report = generation.request, generation.report
         return NewEntry(
             fingerprint=self._fingerprint,
@@ -162,18 +268,48 @@ class Donors:
             prompt=request.prompt,
             seed=request.seed or 0,
             schedule=Schedule(report.steps, request.guidance_scale or 0.0, {CLEAN: 0.0}),
-            entities=self._entities(cache, request.prompt),
+            entities=self._entities(cache, request.prompt)[0],
             tensors={CLEAN: generation.latents[0].numpy()},
             compute_seconds=report.making_seconds,
             preview=small_moving_picture(generation.frames, generation.fps),
+            **line,
         )
 
-    def _entities(self, cache: LatentCache, prompt: str) -> list[Entity]:
-        """What a prompt is filed under: its objects, its scenes, and itself."""
+    def role(self, plan: Plan) -> Role:
+        """What a planned video is to others that are planned with it."""
+        request, outcome = plan.request, plan.reuse.outcome
+        mode = request.reuse or "auto"
+        can_enter = shape_of(request, self._model) is not None and self._has_embedder
+        runs_in_full = outcome in ("miss", "full")
+        stores = self._settings.store != "nothing" and not request.is_private
+        return Role(outcome == "hit", mode == "auto" and outcome == "miss", can_enter and runs_in_full and stores)
+
+    def serving(self, prompts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """`cache.serving` for what prompts name: who would serve whom, and how well, (N, N) each."""
+        from .cache.serving import serving
+
+        cache = self._opened(writes=False)
+        named = [[e for e in self._entities(cache, prompt)[0] if e.kind != "prompt"] for prompt in prompts]
+        return serving(named, cache.thresholds)
+
+    def _entities(self, cache: LatentCache, prompt: str) -> tuple[list[Entity], tuple[str, ...]]:
+        """What a prompt is filed under and looked for by: its objects, its scenes, and itself. Phrases with words that
+        the embedder has never seen are left out, with a sentence for each: it puts them anywhere, often near another.
+        """
         named = extract(prompt)
-        phrases = [Phrase("object", each.phrase, each.head, each.count) for each in named.objects]
-        phrases += [Phrase("scene", each.phrase, each.head, each.count) for each in named.scenes]
-        return cache.embed([*phrases, Phrase("prompt", prompt, prompt, None)])
+        phrases, unknown = [], []
+        kinds: tuple[tuple[Kind, Sequence[Any]], ...] = (("object", named.objects), ("scene", named.scenes))
+        for kind, each in ((kind, each) for kind, some in kinds for each in some):
+            vocabulary = self._model.vocabulary
+            strange = vocabulary.unknown_words(each.phrase) if vocabulary else []
+            if strange:
+                words = " and ".join(repr(word) for word in strange)
+                unknown.append(
+                    f"Not looked up: {each.phrase!r}, for the {self._model.name} model does not know {words}."
+                )
+            else:
+                phrases.append(Phrase(kind, each.phrase, each.head, each.count))
+        return cache.embed([*phrases, Phrase("prompt", prompt, prompt, None)]), tuple(unknown)
 
     def _opened(self, writes: bool) -> LatentCache:
         if self._cache is not None and writes and self._cache.read_only:
@@ -182,6 +318,10 @@ class Donors:
             self._embedder = self._embedder or embedder_for(self._model)
             self._cache = LatentCache(self._home, self._embedder, read_only=not writes)
         return self._cache
+
+
+def _others(chosen: Candidate) -> tuple[str, ...]:
+    return tuple(text for text in chosen.serves if text != chosen.wanted)
 
 
 def embedder_for(model: Model) -> OpenClipEmbedder:

@@ -18,6 +18,7 @@ DTYPES = ("fp32", "bf16", "fp16")
 OFFLOADS = ("none", "model", "sequential")
 REUSE_MODES = ("auto", "full", "fast")
 MAX_SEED = 2**63 - 1
+MOST_DONORS = 8
 
 _DEVICE = re.compile(r"(cpu|mps|cuda(:\d+)?)")
 
@@ -30,6 +31,7 @@ _INTEGER_RANGES: dict[str, tuple[int, int, str]] = {
     "fast_steps": (1, 1000, "The number of steps of a hit (8 is usual)"),
     "seed": (0, MAX_SEED, "The seed"),
     "num_loops": (1, 64, "The number of loops"),
+    "donors": (1, MOST_DONORS, "The number of donors (1 is usual)"),
 }
 _NUMBER_RANGES: dict[str, tuple[float, float, str]] = {
     "fps": (1, 120, "Frames per second"),
@@ -63,8 +65,10 @@ class GenerationRequest:
     image is the path of a picture to start from; extend the path of a video to go on with; num_loops continues a
     clip with itself that many times.
     reuse is auto (attend to an earlier video if one fits), full (never), fast (the few steps of a hit, without one), or
-    the id of the entry to attend to. num_inference_steps are those of a full run, fast_steps those of a hit. A private
-    request reads the cache and writes nothing into it.
+    the id of the entry to attend to (its first digits, or several ids with commas between them). donors is how many
+    entries a hit may attend to at once: one alone, or further ones for what the first does not show.
+    num_inference_steps are those of a full run, fast_steps those of a hit. A private request reads the cache and writes
+    nothing into it.
     Raises: BadRequest, one sentence, for the first field that makes no sense.
     """
 
@@ -90,6 +94,7 @@ class GenerationRequest:
     reuse: str | None = None
     fast_steps: int | None = None
     is_private: bool = False
+    donors: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
@@ -98,7 +103,7 @@ class GenerationRequest:
             _check_text(name, getattr(self, name))
         for name, (least, most, words) in _INTEGER_RANGES.items():
             value = getattr(self, name)
-            if value is None and name != "num_loops":
+            if value is None and name not in ("num_loops", "donors"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise BadRequest(f"{words} must be a whole number from {least} to {most}, not {value!r}.")
@@ -156,6 +161,8 @@ class Reuse:
     candidates every entry that was considered.
     What a run adds: reused_steps (counted from 1), stored_entry_id, bytes read and written, and full_seconds, what the
     donor's own full run took without loading the model.
+    donors are all entries that were attended to, the one named above first, as entry_id, entry_prompt, wanted (the
+    phrases of the prompt that it serves), found and similarity.
     """
 
     outcome: Literal["hit", "miss", "full", "fast"]
@@ -173,6 +180,7 @@ class Reuse:
     bytes_read: int = 0
     bytes_written: int = 0
     full_seconds: float | None = None
+    donors: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

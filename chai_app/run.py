@@ -7,7 +7,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -79,13 +79,13 @@ class Run:
     def carry_out(
         self,
         load: Callable[[GenerationRequest], LoadedModel],
-        donor: Donor | None = None,
+        donors: Sequence[Donor] = (),
         recipe: Recipe | None = None,
     ) -> Generation:
         """Load the model, make the video, and report.
 
         Args:
-            donor: an earlier video's latents to attend to.
+            donors: earlier videos' latents to attend to; of several, keys and values are joined.
             recipe: how; None is the paper's.
         Raises: Cancelled if stopped; ChaiError, in the words for the person.
         """
@@ -95,7 +95,7 @@ class Run:
         request = replace(self.plan.request, device=machine.device, dtype=machine.dtype, offload=machine.offload)
         size = f"{request.num_frames} frames of {request.width}x{request.height}"
         with self._watched(loaded), memory_in_plain_words(machine, size, "ask for a smaller size or fewer frames"):
-            frames, latents, reused_steps = self._make(request, loaded, donor, recipe)
+            frames, latents, reused_steps = self._make(request, loaded, donors, recipe)
         self._enter(None)
         report = Report(
             model=loaded.model.name,
@@ -116,10 +116,10 @@ class Run:
         return Generation(request, frames, latents, report.fps, report)
 
     def _make(
-        self, request: GenerationRequest, loaded: LoadedModel, donor: Donor | None, recipe: Recipe | None
+        self, request: GenerationRequest, loaded: LoadedModel, donors: Sequence[Donor], recipe: Recipe | None
     ) -> tuple[np.ndarray, Tensor, tuple[int, ...]]:
         """Frames uint8 (T, H, W, 3) and latents (1, C, t, h, w) of a request in which nothing is left open, and the
-        steps that attended to the donor."""
+        steps that attended to the donors."""
         import torch
 
         from .attention import PAPER, cache_attention
@@ -137,8 +137,8 @@ class Run:
         with ExitStack() as stack:
             reuse = (
                 None
-                if donor is None
-                else stack.enter_context(cache_attention(pipeline.transformer, donor, recipe or PAPER))
+                if not donors
+                else stack.enter_context(cache_attention(pipeline.transformer, donors, recipe or PAPER))
             )
             output = pipeline(
                 prompt=request.prompt,

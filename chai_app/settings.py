@@ -1,8 +1,12 @@
-"""Where things are kept on this machine. Environment variables have the last word:
+"""What holds on this machine: where things are kept, and what enters the cache. Environment variables have the last
+word:
 
-CHAI_HOME    folder for what the program remembers (default: the platform's folder for caches of programs)
-CHAI_MODELS  folder in which model folders are looked for by name (default: models in CHAI_HOME)
-CHAI_OUTPUT  folder for videos whose place was not given (default: videos in the folder you are in)
+CHAI_HOME         folder for what the program remembers (default: the platform's folder for caches of programs)
+CHAI_MODELS       folder in which model folders are looked for by name (default: models in CHAI_HOME)
+CHAI_OUTPUT       folder for videos whose place was not given (default: videos in the folder you are in)
+CHAI_STORE        what enters the cache: full (full runs, the default), hits (what was made by reuse, too) or nothing
+CHAI_REUSE_DEPTH  with CHAI_STORE=hits, how many generations of reuse may lie between an entry and a full run
+                  (default: 2)
 """
 
 from __future__ import annotations
@@ -11,35 +15,66 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self, cast, get_args
+
+from .errors import BadRequest
 
 BUNDLED_MODELS = Path(__file__).resolve().parent.parent / "assets"
 """Folder of the models that are shipped with the program; `demo` is one of them."""
 
+Store = Literal["full", "hits", "nothing"]
+DEEPEST = 100
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Folders in use. None of them is made before something is written into it."""
+    """Folders in use, none of which is made before something is written into it, and what enters the cache.
+
+    reuse_depth is the most generations of reuse between an entry and a full run; it matters where hits enter.
+    Raises: BadRequest for a store or a depth that there is not.
+    """
 
     home: Path
     models_folder: Path
     output_folder: Path
+    store: Store = "full"
+    reuse_depth: int = 2
+
+    def __post_init__(self) -> None:
+        if self.store not in get_args(Store):
+            raise BadRequest(f"CHAI_STORE is {self.store!r}: set it to one of {', '.join(get_args(Store))}.")
+        if not 1 <= self.reuse_depth <= DEEPEST:
+            raise BadRequest(f"CHAI_REUSE_DEPTH is {self.reuse_depth}: set it to a whole number from 1 to {DEEPEST}.")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """The settings of `environment` (default: this process's variables); blank variables count as not set."""
+        """The settings of `environment` (default: this process's variables); blank variables count as not set.
+
+        Raises: BadRequest, one sentence, for a variable that makes no sense.
+        """
         values = os.environ if environment is None else environment
         home = _folder(values.get("CHAI_HOME"))
         if home is None:
             import platformdirs
 
             home = platformdirs.user_cache_path("chai", appauthor=False)
+        store = (values.get("CHAI_STORE") or "").strip().lower() or cls.store
         return cls(
             home=home,
             models_folder=_folder(values.get("CHAI_MODELS")) or home / "models",
             output_folder=_folder(values.get("CHAI_OUTPUT")) or Path("videos"),
+            store=cast(Store, store),
+            reuse_depth=_depth(values.get("CHAI_REUSE_DEPTH")) or cls.reuse_depth,
         )
 
 
 def _folder(text: str | None) -> Path | None:
     return Path(text).expanduser() if text and text.strip() else None
+
+
+def _depth(text: str | None) -> int | None:
+    if not text or not text.strip():
+        return None
+    if not text.strip().isascii() or not text.strip().isdigit() or len(text.strip()) > 9 or not int(text):
+        raise BadRequest(f"CHAI_REUSE_DEPTH is {text!r}: set it to a whole number from 1 to {DEEPEST}.")
+    return int(text)

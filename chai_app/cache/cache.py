@@ -155,7 +155,8 @@ class LatentCache:
         Raises: UnknownEntry, one sentence, if that is nobody's or could be several entries'.
         """
         digits = prefix.strip().removeprefix("#").lower()
-        found, count = [], 0
+        found: list[Entry] = []
+        count = 0
         if digits:
             with self._database.reading() as connection:
                 found, count = rows.entries_beginning(connection, digits, limit=_NAMED_IF_AMBIGUOUS)
