@@ -12,7 +12,8 @@ import json
 import re
 import stat
 import zipfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from . import rows
 from .codec import decode
 from .entries import Entity, Entry, Schedule, Selection, Shape
 from .errors import BadArchive, CacheFull
+from .eviction import leaving
 from .latent_files import LATENTS_SUFFIX
 from .store import Arrival, Store
 
@@ -105,13 +107,34 @@ def import_archive(store: Store, path: Path) -> ImportReport:
 
     Raises: BadArchive for the first thing that is wrong, by its name; CacheFull if it exceeds the budget.
     """
+    with _opened(path) as (archive, items):
+        return _take(store, archive, items)
+
+
+def check_archive(store: Store, path: Path) -> ImportReport:
+    """Check all of an archive as `import_archive` does, and tell what it would do. Changes nothing.
+
+    Raises: BadArchive, CacheFull as `import_archive`.
+    """
+    with _opened(path) as (_, items), store.database.reading() as connection:
+        here = rows.all_ids(connection)
+        new = tuple(item.entry for item in items if item.entry.id not in here)
+        budget_bytes, policy = store.budget()
+        evicted = leaving(connection, sum(entry.bytes for entry in new), budget_bytes, policy)
+        already_here = tuple(item.entry.id for item in items if item.entry.id in here)
+        return ImportReport(new, already_here, tuple(evicted))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, list[_Item]]]:
+    """An archive all of which was checked, and its entries. Raises: BadArchive."""
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path.stat().st_size)
             items = _read_manifest(archive)
             for item in items:
                 _check_latents(archive, item)
-            return _take(store, archive, items)
+            yield archive, items
     except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, UnicodeError) as error:
         raise BadArchive(f"{path} cannot be read as an archive ({error}): nothing was imported.") from error
 

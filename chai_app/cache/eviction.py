@@ -52,6 +52,18 @@ def make_room(
 
     Raises: CacheFull if they would not fit even with every entry gone that is not pinned.
     """
+    entries = leaving(connection, needed_bytes, budget_bytes, policy)
+    forget(connection, [entry.number for entry in entries])
+    return entries
+
+
+def leaving(
+    connection: sqlite3.Connection, needed_bytes: int, budget_bytes: int, policy: EvictionPolicy
+) -> list[Entry]:
+    """Which entries `make_room` would take away, in that order. Changes nothing.
+
+    Raises: CacheFull as `make_room`.
+    """
     used_bytes, pinned_bytes = used(connection)
     if needed_bytes and needed_bytes > budget_bytes - pinned_bytes:
         raise CacheFull(
@@ -67,9 +79,7 @@ def make_room(
                 break
             victims.append(number)
             surplus -= size_bytes
-    entries = [entry for entry in (entry_by_number(connection, number) for number in victims) if entry is not None]
-    forget(connection, victims)
-    return entries
+    return [entry for entry in (entry_by_number(connection, number) for number in victims) if entry is not None]
 
 
 def used(connection: sqlite3.Connection) -> tuple[int, int]:
