@@ -103,6 +103,10 @@ class Reuse:
         self.extra_passes += 1
         return self._tokens
 
+    def tokens(self, block: int) -> Tensor | None:
+        """What a block attends to at this step, (rows*T, donors*S, D); None where it keeps to itself."""
+        return None if self._is_listening else self._tokens.get(block)
+
     def attended(self, block: int, attn: OpenSoraSelfAttention, hidden_states: Tensor, kernel: Any) -> Tensor | None:
         """What attention to the donor gives, (B*T, S, H, head width); None where the block keeps to itself."""
         if self._is_listening:

@@ -1,0 +1,80 @@
+"""The arms of the ablation: what the donor is, how it is attended to, and what there is to compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ..attention import PAPER, Recipe
+
+Shows = Literal["hit", "object", "scene", "both", "nothing", "answer", "object and scene", ""]
+Kind = Literal["clean", "steps", "other noise"]
+
+ANY_STEP = tuple(range(2, 1001))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to make a video in few steps.
+
+    shows: what the donor shares with the prompt. "hit" is the object or the scene, by turns, as entity matching finds
+        them; "answer" is the full run of the very prompt and seed, the best donor there can be; "object and scene" are
+        two donors. Empty for no donor.
+    kind: finished latents under the run's own noise; those that the donor's run had at the nearest noise levels (the
+        paper's way); finished latents under another noise.
+    recipe: None attends to nothing: then `start_level`, below 1, begins at that noise level with the donor's latents.
+    """
+
+    name: str
+    group: str
+    shows: Shows = "hit"
+    kind: Kind = "clean"
+    recipe: Recipe | None = PAPER
+    start_level: float = 1.0
+
+
+def _arms() -> list[Arm]:
+    any_step = replace(PAPER, steps=ANY_STEP)
+    arms = [Arm("no cache", "baseline", "", recipe=None), Arm("paper", "baseline", kind="steps")]
+    arms += [Arm("clean re-noised", "donor kind")]
+    arms += [Arm("clean, other noise", "donor kind", kind="other noise")]
+    arms += [Arm("two donors joined", "donor kind", "object and scene")]
+    arms += [Arm(f"shares {shows}", "relevance", shows) for shows in ("object", "scene", "both", "nothing")]
+    arms += [Arm("the answer itself", "relevance", "answer")]
+    windows = {"levels from 0.8": (0.8, 1.0), "levels from 0.6": (0.6, 1.0), "levels up to 0.6": (0.0, 0.6)}
+    windows["all steps from 2"] = (0.0, 1.0)
+    arms += [Arm(n, "steps", recipe=replace(any_step, noise_levels=w)) for n, w in windows.items()]
+    arms += [Arm("step 2 alone", "steps", recipe=replace(PAPER, steps=(2,)))]
+    arms += [
+        Arm("all blocks", "blocks", recipe=replace(PAPER, blocks=(0, 1, 2, 3))),
+        Arm("blocks 2 to 4", "blocks", recipe=replace(PAPER, blocks=(1, 2, 3))),
+        Arm("all blocks, donor through them", "blocks", recipe=replace(PAPER, blocks=(0, 1, 2, 3), through="blocks")),
+        Arm(
+            "the same, joined", "blocks",
+            recipe=replace(PAPER, blocks=(0, 1, 2, 3), through="blocks", own_keys="joined"),
+        ),
+    ]  # fmt: skip
+    arms += [Arm("conditional half alone", "guidance", recipe=replace(PAPER, conditional_only=True))]
+    arms += [
+        Arm("joined", "own keys", recipe=replace(PAPER, own_keys="joined")),
+        Arm("blended, 0.5", "own keys", recipe=replace(PAPER, own_keys="blended", weight=0.5)),
+        Arm("blended by likeness", "own keys", recipe=replace(PAPER, own_keys="by likeness")),
+        Arm("joined, levels from 0.6", "own keys", recipe=replace(any_step, noise_levels=(0.6, 1), own_keys="joined")),
+        Arm("joined, shares nothing", "own keys", "nothing", recipe=replace(PAPER, own_keys="joined")),
+    ]
+    arms += [
+        Arm("donor half as noisy", "donor noise", recipe=replace(PAPER, donor_noise=0.5)),
+        Arm("donor clean", "donor noise", recipe=replace(PAPER, donor_noise=0.0)),
+        Arm("donor clean, joined", "donor noise", recipe=replace(PAPER, donor_noise=0.0, own_keys="joined")),
+    ]
+    arms += [
+        Arm(f"NIRVANA, from {level:g}", "start from the donor", recipe=None, start_level=level)
+        for level in (0.95, 0.85, 0.7)
+    ]
+    arms += [Arm("NIRVANA, shares nothing", "start from the donor", "nothing", recipe=None, start_level=0.85)]
+    arms += [Arm("NIRVANA, shares both", "start from the donor", "both", recipe=None, start_level=0.85)]
+    return arms
+
+
+ARMS = {arm.name: arm for arm in _arms()}
+GROUPS = list(dict.fromkeys(arm.group for arm in ARMS.values()))

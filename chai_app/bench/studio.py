@@ -1,0 +1,121 @@
+"""The demo model as experiments want it: several videos at once, any recipe, any donors. Nothing here is timed.
+
+The engine makes one video at a time, as people ask for them, and is what the timed benchmarks use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..attention import Donor, Recipe, cache_attention
+from ..loading import Machine, load
+from ..models import find_model
+from ..opensora.frames import FrameCollector
+from ..opensora.schedule import set_timesteps, timestep_shift
+from ..opensora.text_context import TextContext, guidance_context
+from ..settings import Settings
+from .measures import Pixels
+
+MODEL = "demo"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Videos that are made together. noise: (B, C, T, h, w), of which each video's seed decides its own part."""
+
+    text: TextContext
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run left: latents (B, C, T, h, w); what each step began with, by noise level; passes through the model."""
+
+    latents: Tensor
+    inputs: dict[float, Tensor]
+    passes: int
+
+
+class Studio:
+    """The demo model on the CPU."""
+
+    def __init__(self) -> None:
+        model = find_model(MODEL, Settings.from_environment())
+        loaded = load(model, Machine("cpu", "fp32"), Settings.from_environment())
+        self.pipeline, self.fingerprint, self.defaults = loaded.pipeline, loaded.fingerprint, model.defaults
+        frames = self.pipeline.vae.num_latent_frames(self.defaults.num_frames)
+        d, base_size = self.defaults, self.pipeline.transformer.config.input_sq_size
+        self._shift = timestep_shift(d.height, d.width, d.num_frames, frames, base_size)
+
+    @torch.no_grad()
+    def task(self, prompts: Sequence[str], seeds: Sequence[int]) -> Task:
+        """Texts and noise, as the pipeline makes them."""
+        pipeline, d = self.pipeline, self.defaults
+        states, mask = pipeline.encode_prompt(list(prompts))
+        text = guidance_context(pipeline.transformer, states, mask, None, None, d.guidance_scale > 1)
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        return Task(text, pipeline.prepare_latents(len(prompts), d.num_frames, d.height, d.width, generators))
+
+    def levels(self, steps: int, start_level: float = 1.0) -> list[float]:
+        """Noise level of the input of each step, falling."""
+        r = self._shift
+        start = start_level / (r - (r - 1) * start_level)  # of the schedule before it is shifted
+        even = [start * (1 - i / steps) for i in range(steps)]
+        return [r * t / (1 + (r - 1) * t) for t in even]
+
+    @torch.no_grad()
+    def make(
+        self,
+        task: Task,
+        steps: int,
+        donors: Sequence[Donor] = (),
+        recipe: Recipe | None = None,
+        start_level: float = 1.0,
+        start_from: Tensor | None = None,
+        keep_inputs: bool = False,
+    ) -> Made:
+        """Denoise.
+
+        Args:
+            donors: what to attend to, by `recipe`.
+            start_level: where the run begins, 0 clean to 1 noise; below 1, with `start_from` (B, C, T, h, w), finished
+                latents, brought to that level by the task's own noise.
+        """
+        pipeline, d, videos = self.pipeline, self.defaults, len(task.noise)
+        set_timesteps(pipeline.scheduler, steps, self._shift)
+        latents = task.noise
+        if start_from is not None:
+            r, levels = self._shift, self.levels(steps, start_level)
+            even = [level / (r - (r - 1) * level) for level in levels]
+            times = [1000 * level for level in levels]
+            pipeline.scheduler.set_timesteps(sigmas=even, timesteps=times, mu=r)
+            pipeline.scheduler.set_begin_index(0)
+            latents = torch.lerp(start_from, task.noise, start_level)
+        inputs = {1.0: latents}
+        sigmas = pipeline.scheduler.sigmas.tolist()
+        size = {"height": d.height, "width": d.width, "fps": torch.tensor(float(d.fps))}
+
+        def on_step(i: int, latents: Tensor) -> Tensor:
+            if keep_inputs and i + 1 < steps:
+                inputs[sigmas[i + 1]] = latents
+            return latents
+
+        with ExitStack() as stack:
+            reuse = None
+            if donors and recipe is not None:
+                reuse = stack.enter_context(cache_attention(pipeline.transformer, donors, recipe, videos))
+            latents = pipeline.denoise(latents, task.text, None, d.guidance_scale, size, on_step)
+        return Made(latents, inputs, steps + (reuse.extra_passes if reuse else 0))
+
+    @torch.no_grad()
+    def frames(self, latents: Tensor) -> Pixels:
+        """(B, C, T, h, w) -> (B, T, H, W, 3)."""
+        collector = FrameCollector("uint8")
+        collector.add_clip(self.pipeline.decode_latents(latents, self.defaults.num_frames), skip=0, keep=0)
+        return cast(Tensor, collector.result()).numpy()
