@@ -39,7 +39,7 @@ class Engine:
     """Plans requests and carries them out.
 
     model, device, dtype and offload are for requests that leave them open; None lets the machine decide. recipe is how
-    hits attend to their donors; None is the paper's way. memory_host is the program that this one is a guest of, where
+    hits attend to their donors; None is the default one. memory_host is the program that this one is a guest of, where
     that program moves models in and out of memory.
     """
 

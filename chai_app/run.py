@@ -86,7 +86,7 @@ class Run:
 
         Args:
             donors: earlier videos' latents to attend to; of several, keys and values are joined.
-            recipe: how; None is the paper's.
+            recipe: how; None is the default one.
         Raises: Cancelled if stopped; ChaiError, in the words for the person.
         """
         self._enter("load")
@@ -122,7 +122,7 @@ class Run:
         steps that attended to the donors."""
         import torch
 
-        from .attention import PAPER, cache_attention
+        from .attention import DEFAULT, cache_attention
 
         pipeline, start = loaded.pipeline, read_start(request)
         steps, guidance, fps = self.plan.reuse.steps, request.guidance_scale, request.fps
@@ -138,7 +138,7 @@ class Run:
             reuse = (
                 None
                 if not donors
-                else stack.enter_context(cache_attention(pipeline.transformer, donors, recipe or PAPER))
+                else stack.enter_context(cache_attention(pipeline.transformer, donors, recipe or DEFAULT))
             )
             output = pipeline(
                 prompt=request.prompt,

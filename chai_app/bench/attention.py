@@ -1,9 +1,9 @@
 """What the queries attend to: `python -m chai_app.bench.attention`.
 
 In each reuse step of a fast run with Cache Attention, the softmax of the first spatial block over the donor's tokens:
-how much of it lies on the same place, how much on the donor's object where the query is on the object of the video being
-made, and how sharp it is; beside it the video's own self-attention at the same step. The plot shows the maps of one
-prompt: a cell of the picture for each query, in it the donor's frame with what that query attends to.
+how much of it lies on the same place, how much on the donor's object where the query is on the object of the video
+being made, and how sharp it is; beside it the video's own self-attention at the same step. The plot shows the maps of
+one prompt: for each query a small picture, at its place, of what it attends to in the donor's frame.
 """
 
 from __future__ import annotations

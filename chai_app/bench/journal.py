@@ -26,6 +26,7 @@ class Journal:
     def __init__(
         self, path: Path | None, depends_on: dict[str, Any], key: Callable[[dict[str, Any]], tuple[Any, ...]]
     ) -> None:
+        depends_on = json.loads(json.dumps(depends_on))  # as it will be read again: lists for tuples
         self._path = None if path is None else path.with_suffix(".samples.jsonl")
         self._key = key
         self._samples: dict[tuple[Any, ...], dict[str, Any]] = {}

@@ -1,9 +1,13 @@
 """What reuse is worth when everything hits: `python -m chai_app.bench.reuse`.
 
-Every prompt finds a donor in the cache that shares its object or its scene. On each prompt all arms take turns, with
-one seed: the full run, and for each number of steps a fast run without the cache and one with Cache Attention. The
-judge says what came out; the gain of the cache is the fewest steps that hold the quality of the full run, with it and
-without.
+The cache holds a video for each thing and each scene that is asked for, so every prompt finds one that shares its
+object or its scene. On each prompt all arms take turns, with one seed, through the engine as a person's requests go:
+the full run, and for each number of steps a fast run without the cache and one with Cache Attention. Seconds are those
+from asking to frames, lookup and donor included; the model is in memory. The judge says what came out; the gain of the
+cache is the fewest steps that hold the quality of the full run, with it and without.
+
+Samples are kept beside --json as they come, and the same command goes on where it was interrupted. --draw FILE makes
+table and plot again without any run.
 """
 
 from __future__ import annotations
@@ -12,28 +16,29 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..attention import Recipe
-from ..demo.captions import caption
+from ..attention import DEFAULT, PAPER, Recipe
 from ..demo.judge import Judge, load_judge
-from ..demo.world import COLOURS, MOTIONS, OBJECTS, SCENES, ClipSpec, Thing, held_out_specs
+from ..demo.world import ClipSpec
 from ..engine import Engine
 from ..request import GenerationRequest
 from ..settings import Settings
 from .header import header
 from .header import printed as printed_header
+from .journal import Journal, write_json
+from .measures import QUESTIONS, Pixels, difference, measured
+from .worlds import SEED, asked_specs, shared, warm_specs, words
 
-QUESTIONS = ("object", "colour", "scene", "motion")
-RESAMPLES = 2_000
-SEED = 23
+RECIPES = {"default": DEFAULT, "paper": PAPER}
+ALLOWED_LOSS = 0.005
+"""Half a point of the judge's score."""
 
 
 @dataclass(frozen=True)
@@ -45,114 +50,149 @@ class Arm:
 
     @property
     def name(self) -> str:
-        words = {"full": "full", "fast": "no cache", "auto": "Cache Attention"}
-        return f"{self.steps} steps, {words[self.reuse]}"
+        kinds = {"full": "full", "fast": "no cache", "auto": "Cache Attention"}
+        return f"{self.steps} steps, {kinds[self.reuse]}"
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One video of one arm. seconds are from prompt to frames, looking up and reading the donor included."""
+class Bench:
+    """The demo model's engine over a cache in `home`, in which every prompt finds a donor."""
 
-    prompt: int
-    arm: str
-    seconds: float
-    right: dict[str, bool]
-    consistency: float
-    psnr_db: float
-
-    @property
-    def score(self) -> float:
-        """Share of the four questions that the judge answered as the prompt asked."""
-        return sum(self.right[question] for question in QUESTIONS) / len(QUESTIONS)
-
-
-def donor_spec(asked: ClipSpec, random: Random, shares_object: bool) -> ClipSpec:
-    """A clip that shares the thing with `asked` and nothing else, or the scene and nothing else."""
-
-    def another(names: Sequence[str], name: str) -> str:
-        return random.choice([each for each in names if each != name])
-
-    thing, scene = asked.things[0], another(SCENES, asked.scene)
-    if not shares_object:
-        thing, scene = Thing(another(OBJECTS, thing.object), another(COLOURS, thing.colour)), asked.scene
-    return ClipSpec((thing,), 1, scene, another(MOTIONS, asked.motion), random.getrandbits(32))
-
-
-def run(num_prompts: int, arms: Sequence[Arm], recipe: Recipe, home: Path) -> Iterator[Sample]:
-    """All arms on all prompts, in turns; the first arm is what the others are compared with."""
-    judge, random = load_judge(), Random(SEED)
-    settings = Settings(home, home / "models", home)
-    engine = Engine(settings=settings, recipe=recipe)
-    asked = held_out_specs(num_prompts, seed=SEED)
-    full_steps = arms[0].steps
-    for i, spec in enumerate(asked):
-        donor = donor_spec(spec, random, shares_object=i % 2 == 0)
-        words = caption(donor, random, complete=True)
-        engine.generate(GenerationRequest(words, seed=10_000 + i, reuse="full", num_inference_steps=full_steps))
-    prompts = [caption(spec, random, complete=True) for spec in asked]
-    engine.generate(GenerationRequest(prompts[0], seed=0, reuse="fast", is_private=True))  # warm
-    for i, (prompt, spec) in enumerate(zip(prompts, asked, strict=True)):
-        made: dict[Arm, tuple[NDArray[np.uint8], float]] = {}
-        start = i % len(arms)
-        for arm in (*arms[start:], *arms[:start]):
+    def __init__(self, asked: Sequence[ClipSpec], full_steps: int, recipe: Recipe, home: Path) -> None:
+        self.full_steps = full_steps
+        self.engine = Engine(settings=Settings(home, home / "models", home), recipe=recipe)
+        self.donors: dict[str, ClipSpec] = {}
+        warm = warm_specs(asked)
+        for i, spec in enumerate(warm):
             request = GenerationRequest(
-                prompt, seed=i, reuse=arm.reuse, num_inference_steps=full_steps, fast_steps=arm.steps, is_private=True
+                words(spec, i, "warm"), seed=10_000 + i, reuse="full", num_inference_steps=full_steps
             )
-            generation = engine.generate(request)
-            reuse = generation.report.reuse
-            if arm.reuse == "auto" and (reuse is None or reuse.outcome != "hit"):
-                raise RuntimeError(f"{prompt!r} should hit: {reuse}")
-            made[arm] = generation.frames, generation.report.making_seconds
-        reference = made[arms[0]][0]
-        for arm, (frames, seconds) in made.items():
-            yield judged(judge, spec, i, arm, frames, seconds, reference)
-    engine.close()
+            reuse = self.engine.generate(request).report.reuse
+            if reuse is None or reuse.stored_entry_id is None:
+                raise RuntimeError(f"{request.prompt!r} should be kept: {reuse}")
+            self.donors[reuse.stored_entry_id] = spec
+        print(f"the cache holds {len(warm)} videos", file=sys.stderr, flush=True)
+        self.make(words(asked[0], 0), 0, Arm("fast", 2))  # what a process does only once
+
+    def make(self, prompt: str, seed: int, arm: Arm) -> tuple[Pixels, dict[str, Any]]:
+        """The video, and its part of a sample."""
+        request = GenerationRequest(
+            prompt, seed=seed, reuse=arm.reuse, num_inference_steps=self.full_steps, fast_steps=arm.steps,
+            is_private=True,
+        )  # fmt: skip
+        start = time.perf_counter()
+        generation = self.engine.generate(request)
+        seconds = time.perf_counter() - start
+        reuse = generation.report.reuse
+        if arm.reuse == "auto" and (reuse is None or reuse.outcome != "hit"):
+            raise RuntimeError(f"{prompt!r} should hit: {reuse}")
+        told = {"seconds": seconds, "stages": generation.report.seconds, "arm": arm.name}
+        return generation.frames, told | {"donor": reuse.entry_id if reuse else None}
+
+    def samples(self, judge: Judge, spec: ClipSpec, i: int, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+        """All arms on one prompt, another one first each time; the first of `arms` is what others are compared with."""
+        start = i % len(arms)
+        made = {arm: self.make(words(spec, i), i, arm) for arm in (*arms[start:], *arms[:start])}
+        clips = np.stack([made[arm][0] for arm in arms])
+        found = measured(judge, [spec] * len(arms), clips, np.stack([clips[0]] * len(arms)))
+        samples = []
+        for arm, measures in zip(arms, found, strict=True):
+            told = made[arm][1]
+            donor = told.pop("donor")
+            told["donor_shares"] = shared(spec, self.donors[donor]) if donor else None
+            samples.append({"prompt": i, **told, **asdict(measures), "score": measures.score})
+        return samples
 
 
-def judged(
-    judge: Judge, spec: ClipSpec, i: int, arm: Arm, frames: NDArray[np.uint8], seconds: float, reference: Any
-) -> Sample:
-    verdict = judge.verdicts(frames[None])[0]
-    right = {name: bool(value) for name, value in verdict.agrees(spec).items()}
-    error = np.square(frames.astype(np.float64) - reference).mean()
-    psnr_db = float(20 * np.log10(255) - 10 * np.log10(max(error, 1e-2)))
-    return Sample(i, arm.name, seconds, right, verdict.consistency, psnr_db)
+def run(journal: Journal, prompts: int, arms: Sequence[Arm], recipe: Recipe) -> None:
+    """Fill the journal with what it lacks. A prompt is made by all arms or not at all: they take turns."""
+    asked, judge = asked_specs(prompts), load_judge()
+    missing = [i for i in range(prompts) if not all(journal.has(i, arm.name) for arm in arms)]
+    if not missing:
+        return
+    with tempfile.TemporaryDirectory() as home:
+        bench = Bench(asked, arms[0].steps, recipe, Path(home))
+        for done, i in enumerate(missing, 1):
+            for sample in bench.samples(judge, asked[i], i, arms):
+                journal.add(sample)
+            if done % 5 == 0 or done == len(missing):
+                journal.tell(done, len(missing))
+        bench.engine.close()
 
 
-def rows(samples: Sequence[Sample], arms: Sequence[Arm]) -> list[dict[str, Any]]:
+def rows(samples: Sequence[dict[str, Any]], arms: Sequence[Arm]) -> list[dict[str, Any]]:
     """One line of the table for each arm; intervals are paired bootstrap, 95 %, over prompts."""
-    by_arm = {arm.name: sorted((s for s in samples if s.arm == arm.name), key=lambda s: s.prompt) for arm in arms}
+    by_arm = {arm.name: sorted((s for s in samples if s["arm"] == arm.name), key=lambda s: s["prompt"]) for arm in arms}
     base = by_arm[arms[0].name]
-    base_scores, base_seconds = np.array([s.score for s in base]), np.median([s.seconds for s in base])
-    drawn = np.random.default_rng(SEED).integers(len(base), size=(RESAMPLES, len(base)))
+    base_seconds = np.median([s["seconds"] for s in base])
     table = []
     for arm in arms:
         mine = by_arm[arm.name]
-        seconds, scores = np.array([s.seconds for s in mine]), np.array([s.score for s in mine])
-        low, high = np.percentile((scores - base_scores)[drawn].mean(1), (2.5, 97.5))
-        table.append(
-            {
-                "arm": arm.name,
-                "n": len(mine),
-                "median_s": float(np.median(seconds)),
-                "p95_s": float(np.percentile(seconds, 95)),
-                "times_faster": float(base_seconds / np.median(seconds)),
-                "score": float(scores.mean()),
-                "difference": float((scores - base_scores).mean()),
-                "interval": [float(low), float(high)],
-                **{question: float(np.mean([s.right[question] for s in mine])) for question in QUESTIONS},
-                "consistency": float(np.mean([s.consistency for s in mine])),
-                "psnr_db": float(np.mean([s.psnr_db for s in mine])),
-            }
-        )
+        seconds = [s["seconds"] for s in mine]
+        mean, low, high = difference([s["score"] for s in mine], [s["score"] for s in base])
+        line: dict[str, Any] = {
+            "arm": arm.name,
+            "reuse": arm.reuse,
+            "steps": arm.steps,
+            "n": len(mine),
+            "median_s": float(np.median(seconds)),
+            "p95_s": float(np.percentile(seconds, 95)),
+            "times_faster": float(base_seconds / np.median(seconds)),
+            "score": _mean(mine, "score"),
+            "difference": mean,
+            "interval": [low, high],
+            **{question: float(np.mean([s["right"][question] for s in mine])) for question in QUESTIONS},
+            **{key: _mean(mine, key) for key in ("consistency", "psnr_db", "ssim", "feature_distance")},
+            "stages_s": {
+                stage: float(np.median([s["stages"].get(stage, 0.0) for s in mine]))
+                for stage in ("text", "denoise", "decode")
+            },
+        }
+        plain = by_arm.get(Arm("fast", arm.steps).name)
+        if arm.reuse == "auto" and plain:
+            line["gain_over_no_cache"] = difference([s["score"] for s in mine], [s["score"] for s in plain])
+        table.append(line)
     return table
+
+
+def _mean(samples: Sequence[dict[str, Any]], key: str) -> float:
+    return float(np.mean([sample[key] for sample in samples]))
+
+
+def fewest_steps(table: Sequence[dict[str, Any]], reuse: str) -> dict[str, Any] | None:
+    """The line of the fewest steps that lose at most half a point to the full run, as do all lines of more steps."""
+    best = None
+    for line in sorted((each for each in table if each["reuse"] == reuse), key=lambda each: -each["steps"]):
+        if line["difference"] < -ALLOWED_LOSS:
+            break
+        best = line
+    return best
+
+
+def conclusions(table: Sequence[dict[str, Any]]) -> list[str]:
+    """What the table says, in sentences."""
+    said = []
+    for reuse, words_ in (("auto", "With the cache"), ("fast", "Without it")):
+        line = fewest_steps(table, reuse)
+        if line is None:
+            said.append(f"{words_}, no number of steps holds the full run's quality within half a point.")
+            continue
+        sure = "" if line["interval"][0] >= -ALLOWED_LOSS else " (the interval reaches further down)"
+        said.append(
+            f"{words_}, {line['steps']} steps hold the full run's quality within half a point{sure}: "
+            f"{line['median_s']:.2f} s, {line['times_faster']:.2f}x faster."
+        )
+    for line in table:
+        if "gain_over_no_cache" in line:
+            mean, low, high = (100 * value for value in line["gain_over_no_cache"])
+            said.append(f"At {line['steps']} steps the cache adds {mean:+.1f} points ({low:+.1f} to {high:+.1f}).")
+    return said
 
 
 def printed(table: Sequence[dict[str, Any]]) -> str:
     lines = [
         "| arm | n | median s | p95 s | faster | score | difference, 95 % interval | object | colour | scene | motion "
-        "| consistency | PSNR to full |",
-        "| --- |" + " --- |" * 12,
+        "| consistency | PSNR to full | SSIM | feature distance | text, denoise, decode s |",
+        "| --- |" + " --- |" * 15,
     ]
     for row in table:
         low, high = row["interval"]
@@ -160,29 +200,55 @@ def printed(table: Sequence[dict[str, Any]]) -> str:
             f"| {row['arm']} | {row['n']} | {row['median_s']:.2f} | {row['p95_s']:.2f} | {row['times_faster']:.2f}x "
             f"| {100 * row['score']:.1f} | {100 * row['difference']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) "
             + "".join(f"| {100 * row[question]:.1f} " for question in QUESTIONS)
-            + f"| {row['consistency']:.3f} | {row['psnr_db']:.1f} |"
-        )
+            + f"| {row['consistency']:.3f} | {row['psnr_db']:.1f} | {row['ssim']:.3f} | {row['feature_distance']:.4f} "
+            + "| " + ", ".join(f"{seconds:.2f}" for seconds in row["stages_s"].values()) + " |"
+        )  # fmt: skip
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="bench reuse", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--full-steps", type=int, default=30)
     parser.add_argument("--steps", type=int, nargs="+", default=[8, 12, 6, 5, 4, 3, 2], help="of the fast arms")
-    parser.add_argument("--json", type=Path, help="write the table and every sample here")
+    parser.add_argument("--recipe", choices=RECIPES, default="default", help="how hits attend to their donors")
+    parser.add_argument("--json", type=Path, help="write table and samples here; an interrupted run goes on")
+    parser.add_argument("--plot", type=Path, help="draw quality against seconds here")
+    parser.add_argument("--draw", type=Path, metavar="JSON", help="print and draw the results in a file, run nothing")
     chosen = parser.parse_args(arguments)
-    arms = [Arm("full", chosen.full_steps)]
-    arms += [Arm(reuse, steps) for steps in chosen.steps for reuse in ("fast", "auto")]
-    told = header("reuse", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
-    print(printed_header(told), flush=True)
-    with tempfile.TemporaryDirectory() as home:
-        samples = list(run(chosen.prompts, arms, Recipe(), Path(home)))
-    table = rows(samples, arms)
+    if chosen.draw:
+        values = json.loads(chosen.draw.read_text(encoding="utf-8"))
+        arms = [Arm(line["reuse"], line["steps"]) for line in values["table"]]
+    else:
+        arms = [Arm("full", chosen.full_steps)]
+        arms += [Arm(reuse, steps) for steps in chosen.steps for reuse in ("fast", "auto")]
+        told = header("reuse", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
+        depends_on = {"bench": "reuse", "seed": SEED, "model": _fingerprint(), "arms": [arm.name for arm in arms]}
+        # The donors depend on the number of prompts.
+        depends_on |= {"prompts": chosen.prompts, "recipe": asdict(RECIPES[chosen.recipe])}
+        journal = Journal(chosen.json, depends_on, lambda sample: (sample["prompt"], sample["arm"]))
+        run(journal, chosen.prompts, arms, RECIPES[chosen.recipe])
+        samples = journal.samples()
+        values = {"header": told, "recipe": depends_on["recipe"], "samples": samples}
+    table = rows(values["samples"], arms)
+    print(printed_header(values["header"]))
     print(printed(table))
-    if chosen.json:
-        values = {"header": told, "table": table, "samples": [asdict(sample) for sample in samples]}
-        chosen.json.write_text(json.dumps(values, indent=1) + "\n")
+    print("\n".join(conclusions(table)))
+    if not chosen.draw:
+        write_json(chosen.json, {**values, "table": table, "conclusions": conclusions(table)})
+    if chosen.plot:
+        from .plots import draw_quality
+
+        draw_quality(table, chosen.plot)
+
+
+def _fingerprint() -> str:
+    from ..models import DEMO, find_model
+
+    settings = Settings.from_environment()
+    return find_model(DEMO, settings).fingerprint(settings)
 
 
 if __name__ == "__main__":
