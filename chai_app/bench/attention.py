@@ -1,6 +1,6 @@
 """What the queries attend to: `python -m chai_app.bench.attention`.
 
-In each reuse step of a fast run with Cache Attention, the softmax of the first spatial block over the donor's tokens:
+In each reuse step of a fast run with Cache Attention, the softmax of a spatial block over the donor's tokens:
 how much of it lies on the same place, how much on the donor's object where the query is on the object of the video
 being made, and how sharp it is; beside it the video's own self-attention at the same step. The plot shows the maps of
 one prompt: for each query a small picture, at its place, of what it attends to in the donor's frame.
@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -39,7 +40,7 @@ COVERED = 0.15  # share of a cell's pixels that make it a cell of the object
 
 
 @contextmanager
-def weights_of(reuse: Reuse, attn: OpenSoraSelfAttention) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def weights_of(reuse: Reuse, attn: OpenSoraSelfAttention, block: int = 0) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Within the block, note for each call of `reuse` the softmax over the donor's tokens, and over the own ones.
 
     Yields: a list that grows by (theirs (B*T, S, M), own (B*T, S, S)), means over the heads.
@@ -47,7 +48,7 @@ def weights_of(reuse: Reuse, attn: OpenSoraSelfAttention) -> Iterator[list[tuple
     noted: list[tuple[Tensor, Tensor]] = []
 
     def note(_module: Any, arguments: tuple[Tensor, ...]) -> None:
-        hidden_states, tokens = arguments[0], reuse.tokens(0)
+        hidden_states, tokens = arguments[0], reuse.tokens(block)
         if tokens is not None:
             query, key, _ = attn.queries_keys_values(hidden_states, tokens)
             _, own, _ = attn.queries_keys_values(hidden_states)
@@ -105,7 +106,8 @@ def shares(weights: NDArray[np.float64], mine: NDArray[np.bool_], theirs: NDArra
 def run(studio: Studio, prompts: int, steps: int, full_steps: int, recipe: Recipe) -> Iterator[dict[str, Any]]:
     """Maps and figures of each prompt, kind of donor and reuse step; `weights` and `frames` are arrays."""
     transformer = studio.pipeline.transformer
-    attn: Any = transformer.spatial_block(0).attn
+    block = recipe.blocks[0]
+    attn: Any = transformer.spatial_block(block).attn
     for i, spec in enumerate(asked_specs(prompts)):
         task = studio.task([words(spec, i)], [i])
         full = studio.make(task, full_steps)
@@ -115,7 +117,7 @@ def run(studio: Studio, prompts: int, steps: int, full_steps: int, recipe: Recip
             there = studio.make(studio.task([words(donor, i, share)], [10_000 + i]), full_steps)
             shown = studio.frames(there.latents)[0]
             with cache_attention(transformer, Donor(clean=there.latents), recipe) as reuse:
-                with weights_of(reuse, attn) as noted:
+                with weights_of(reuse, attn, block) as noted:
                     studio.make(task, steps)
                 done = list(reuse.steps_done)
             yield from _figures(studio, spec, donor, (i, share), done, noted, (picture, shown), steps)
@@ -195,13 +197,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, default=12)
     parser.add_argument("--steps", type=int, default=8, help="of the fast run")
     parser.add_argument("--full-steps", type=int, default=30)
+    parser.add_argument("--block", type=int, default=0, choices=range(4), help="spatial block that attends")
     parser.add_argument("--json", type=Path, help="write the table here")
     parser.add_argument("--plot", type=Path, help="draw the maps of one prompt here")
     parser.add_argument("--show", type=int, default=0, metavar="PROMPT", help="which one, from 0")
     chosen = parser.parse_args(arguments)
     told = header("attention", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
     print(printed_header(told), flush=True)
-    found = list(run(Studio(), chosen.prompts, chosen.steps, chosen.full_steps, PAPER))
+    # A deeper block would not know what to do with tokens that come straight from the embedding.
+    recipe = replace(PAPER, blocks=(chosen.block,), through="blocks" if chosen.block else "embedding")
+    found = list(run(Studio(), chosen.prompts, chosen.steps, chosen.full_steps, recipe))
     table = rows(found)
     print(printed(table))
     write_json(chosen.json, {"header": told, "table": table})

@@ -36,6 +36,7 @@ def draw_maps(found: Sequence[dict[str, Any]], path: Path) -> None:
             axis.set_xticks([])
             axis.set_yticks([])
             axis.grid(visible=False)
+            axis.spines[:].set_visible(False)
         drawing.colorbar(image, ax=axes[:, -1], shrink=0.5, label="weight")
         drawing.supxlabel("each small square: one query's map over the donor's places", fontsize=9)
 

@@ -1,0 +1,34 @@
+"""`python app.py bench NAME`: the benchmarks by name. Each has its own options."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from ..errors import BadRequest
+
+BENCHES = {
+    "reuse": "what reuse is worth when everything hits",
+    "stream": "what it is worth in a stream of prompts",
+    "ablation": "what makes a donor useful",
+    "attention": "what the queries attend to",
+    "cache": "lookup, storage and thresholds",
+}
+HELP = "Measure: " + "; ".join(f"{name} ({what})" for name, what in BENCHES.items()) + "."
+OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def bench(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHES)}; NAME --help tells its options.")] = "",
+) -> None:
+    if name in ("", "-h", "--help"):
+        for each, what in BENCHES.items():
+            typer.echo(f"bench {each:10} {what}")
+        typer.echo("bench NAME --help tells the options of one.")
+        return
+    if name not in BENCHES:
+        raise BadRequest(f"There is no benchmark {name!r}: choose one of {', '.join(BENCHES)}.")
+    import_module(f"..bench.{name}", __package__).main(context.args)
