@@ -28,7 +28,8 @@ def extract(prompt: str, tagger: Tagger | None = None) -> Entities:
     for phrase in phrases:
         role = role_of(phrase)
         if role is not None:
-            entity = Entity(phrase.head, " ".join(phrase.words).replace(" ,", ","), phrase.attributes, phrase.count)
+            text = " ".join(phrase.words).replace(" ,", ",")
+            entity = Entity(phrase.head, text, phrase.attributes, phrase.count, phrase.count_range)
             _add(found[role], entity, is_known=phrase.determiner in KNOWN)
     places = {scene.phrase for scene in found["scene"]}
     objects = (entity for entity in found["object"] if entity.phrase not in places)
@@ -41,7 +42,7 @@ def role_of(phrase: Phrase) -> Role | None:
     is_bare = phrase.is_alone and not phrase.determiner and not phrase.is_plural
     if phrase.is_framing or phrase.is_relation or phrase.kind in ("abstract", "action"):
         return None
-    if phrase.determiner == "no" or phrase.preposition == "without":
+    if phrase.determiner == "no" or phrase.count == 0 or phrase.preposition == "without":
         return None
     if phrase.may_be_framing:
         return None if _frames(phrase) else "object"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .nouns import is_plural, is_seen, kind_of, longest_compound, singular
+from .numerals import MULTIPLIERS, RANGES, number_of, read_number
 from .roles import Role, find_roles
 from .words import (
     CAMERA_MOVES,
@@ -15,7 +16,6 @@ from .words import (
     FRAMING,
     FRAMING_NAMES,
     INSIDES,
-    MULTIPLIERS,
     PAIRED,
     PERHAPS_FRAMING,
     QUANTITIES,
@@ -23,7 +23,6 @@ from .words import (
     SIDES,
     SINGULAR_DETERMINERS,
     VAGUE_NUMBERS,
-    number_of,
 )
 
 _REACH = 8  # words to look ahead for the noun of several adjectives
@@ -35,13 +34,15 @@ class Phrase:
 
     `words` are lower-case, without articles; `determiner` is the last article or its like, or "". `kind` is the class
     of the noun, None if it is not known. `preposition` is what leads to the phrase, or "". `is_alone` tells that
-    nothing else stands between two commas, `is_owner` that a possessive follows.
+    nothing else stands between two commas, `is_owner` that a possessive follows. `count_range` is the least and the
+    most of a count that is given as a range.
     """
 
     words: tuple[str, ...]
     head: str
     attributes: tuple[str, ...] = ()
     count: int | None = None
+    count_range: tuple[int, int] | None = None
     kind: str | None = None
     is_plural: bool = False
     is_name: bool = False
@@ -76,6 +77,7 @@ def find_phrases(words: list[str], tags: list[str]) -> list[Phrase]:
         words: as `split_words` parts them.
         tags: one Penn Treebank tag for each.
     """
+    words, tags = _with_whole_numbers(words, tags)
     lower = [word.lower() for word in words]
     roles = _without_set_terms(lower, find_roles(lower, tags))
     is_name = _are_names(words, roles)
@@ -99,6 +101,19 @@ def find_phrases(words: list[str], tags: list[str]) -> list[Phrase]:
             preposition = ""
         i = max(end, i + 1)
     return phrases
+
+
+def _with_whole_numbers(words: list[str], tags: list[str]) -> tuple[list[str], list[str]]:
+    """The words and tags with one item for each number: "two hundred and five"."""
+    lower = [word.lower() for word in words]
+    whole_words, whole_tags, i = [], [], 0
+    while i < len(words):
+        read = read_number(lower, i)
+        end = i + 1 if read is None else read[1]
+        whole_words.append(" ".join(words[i:end]).replace(" ,", ","))
+        whole_tags.append(tags[i])
+        i = end
+    return whole_words, whole_tags
 
 
 def _without_set_terms(words: list[str], roles: list[Role]) -> list[Role]:
@@ -171,7 +186,8 @@ def _make(words: list[str], roles: list[Role], is_name: list[bool]) -> Phrase | 
         nouns.pop()  # a robot vacuum(s): rather a verb than what the phrase is about
     end = nouns[-1] + 1
     body = [word for word, role in zip(words[:end], roles) if role not in ("determiner", "number")]
-    determiner = next((word for word, role in zip(words[:end], roles) if role == "determiner"), "")
+    determiners = [word for word, role in zip(words[:end], roles) if role == "determiner"]
+    determiner = determiners[0] if determiners else ""
     numbers = [word for word, role in zip(words[:end], roles) if role == "number"]
     length, kind = longest_compound(body)
     kind = kind or kind_of(body[-1])
@@ -183,6 +199,7 @@ def _make(words: list[str], roles: list[Role], is_name: list[bool]) -> Phrase | 
         head=head,
         attributes=tuple(word for word in described if word not in CONJUNCTIONS and word != ","),
         count=_count(determiner, numbers, body[-1], kind),
+        count_range=_range(determiners, numbers),
         kind=kind,
         is_plural=is_plural(body[-1]),
         is_name=is_name[end - 1],
@@ -191,16 +208,26 @@ def _make(words: list[str], roles: list[Role], is_name: list[bool]) -> Phrase | 
 
 
 def _count(determiner: str, numbers: list[str], noun: str, kind: str | None) -> int | None:
-    values = [value for word in numbers if (value := number_of(word)) is not None]
     if determiner in VAGUE_NUMBERS:
         return None
-    if values and not (determiner in ("a", "an") and numbers[0] not in MULTIPLIERS):  # but a 2 storey house is one
-        count = 1
-        for value in values:
-            count *= value
-        return count // 2 if determiner == "half" else count
+    number = number_of(numbers[0]) if numbers else None
+    is_counting = determiner not in ("a", "an") or (bool(numbers) and numbers[0].split()[0] in MULTIPLIERS)
+    if number is not None and is_counting:  # but a 2 storey house is one
+        return number // 2 if determiner == "half" else number
+    if determiner == "both":
+        return 2
     is_one = determiner in SINGULAR_DETERMINERS and not is_plural(noun)
     return 1 if is_one and (kind != "group" or determiner in ("a", "an")) else None
+
+
+def _range(determiners: list[str], numbers: list[str]) -> tuple[int, int] | None:
+    """Several, a few; several hundred."""
+    vague = next((word for word in determiners if word in RANGES), None)
+    factor = number_of(numbers[0]) if numbers else 1
+    if vague is None or (numbers and numbers[0] not in MULTIPLIERS) or factor is None:
+        return None
+    least, most = RANGES[vague]
+    return least * factor, most * factor
 
 
 def _append(phrases: list[Phrase], phrase: Phrase, word_before: str, role_before: str) -> None:
@@ -213,13 +240,14 @@ def _append(phrases: list[Phrase], phrase: Phrase, word_before: str, role_before
         inside = leader.preposition if leader.preposition in CONTAINING else "in"
         phrases[-1] = replace(phrase, preposition="beside" if leader.words[-1] in SIDES - INSIDES else inside)
     elif singular(leader.words[-1]) in COUNTED_GROUPS:
-        count = COUNTED_GROUPS[singular(leader.words[-1])] * (leader.count or 1)
+        count = COUNTED_GROUPS[singular(leader.words[-1])] * (leader.count or 1) * (phrase.count or 1)
         count = count // 2 if phrase.words[-1] in PAIRED else count
         words = (*leader.words, "of", *phrase.words)
         phrases[-1] = replace(phrase, words=words, count=count, preposition=leader.preposition)
     elif leader.kind in ("abstract", "action") and phrase.kind == "place" and not phrase.determiner:
         phrases[-1] = leader  # depth of field
     elif leader.is_framing or leader.may_be_framing or leader.is_vague:
-        phrases[-1] = replace(phrase, preposition=leader.preposition, is_alone=leader.is_alone)
+        count_range = phrase.count_range or (RANGES.get(leader.words[-1]) if phrase.count is None else None)
+        phrases[-1] = replace(phrase, preposition=leader.preposition, is_alone=leader.is_alone, count_range=count_range)
     else:
         phrases.append(replace(phrase, preposition="of"))

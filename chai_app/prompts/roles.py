@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .nouns import is_adjective_first, is_gerund, is_plural, is_seen, kind_of, longest_compound
+from .numerals import number_of
 from .words import (
     AUXILIARIES,
     BE_OR_HAVE,
@@ -21,7 +22,6 @@ from .words import (
     POSSESSIVE,
     PREPOSITIONS,
     PRONOUNS,
-    number_of,
 )
 
 Role = Literal[

@@ -71,15 +71,6 @@ SIDES = _set("left right top bottom front back side rear sides next foreground b
 INSIDES = _set("middle center centre edge edges surface corner end midst heart depths interior inside outskirts")
 RELATIONS = SIDES | INSIDES | _set("distance rest direction foot base tip outside way")
 
-_TO_TWENTY = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-)
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-COUNTS = {word: number for number, word in enumerate(_TO_TWENTY.split(), start=1)} | {
-    word: 10 * number for number, word in enumerate(_TENS.split(), start=2)
-}
-MULTIPLIERS = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}
 QUANTITIES = _set(
     "lot lots plenty kind kinds type types sort sorts number numbers bit amount amounts handful variety range series "
     "dozens hundreds thousands millions tons multitude mix plethora"
@@ -110,16 +101,3 @@ DIRECTIONS = _set(
     "in out left right up down around forward forwards backward backwards back upward upwards downward downwards "
     "sideways focus closer away clockwise counterclockwise"
 )
-
-
-def number_of(word: str) -> int | None:
-    """The number that a word or numeral stands for; None if it is no number, or none to count with."""
-    if word in COUNTS:
-        return COUNTS[word]
-    if word in MULTIPLIERS:
-        return MULTIPLIERS[word]
-    tens, _, ones = word.partition("-")  # twenty-one
-    if COUNTS.get(tens, 0) >= 20 and COUNTS.get(ones, 10) < 10:
-        return COUNTS[tens] + COUNTS[ones]
-    plain = word.replace(",", "")
-    return int(plain) if plain.isdecimal() and plain.isascii() and len(plain) <= 6 else None
