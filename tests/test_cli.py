@@ -364,8 +364,8 @@ def test_models_lists_what_is_ready_and_how_to_get_the_rest(run, tmp_path, monke
     assert not told["opensora-1.2"]["ready"] and "19.1 GB" in told["opensora-1.2"]["problem"]
 
 
-def test_no_arguments_print_the_help(run):
-    result = CliRunner().invoke(app, [])
+def test_help_lists_the_commands(run):
+    result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0 and "generate" in result.stdout and "doctor" in result.stdout
 
 

@@ -1,4 +1,4 @@
-"""The command line: `python app.py generate | batch | cache | models | doctor`. A thin face on the engine and the
+"""The command line: `python app.py ui | generate | batch | cache | models | doctor`. A thin face on the engine and the
 cache.
 
 Exit codes: 0 fine, 1 not healthy or some videos of a batch failed, 2 something to be mended by the person (one
@@ -18,10 +18,15 @@ from .. import __version__
 from ..errors import Cancelled, ChaiError
 from .batch import HELP as BATCH_HELP
 from .batch import batch
+from .bench import HELP as BENCH_HELP
+from .bench import OPTIONS as BENCH_OPTIONS
+from .bench import bench
 from .cache import commands as cache_commands
 from .generate import HELP as GENERATE_HELP
 from .generate import generate
 from .inspect import doctor, models
+from .ui import HELP as UI_HELP
+from .ui import ui
 
 
 class _Commands(TyperGroup):
@@ -55,9 +60,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(help=UI_HELP)(ui)
 app.command(help=GENERATE_HELP)(generate)
 app.command(help=BATCH_HELP)(batch)
 app.add_typer(cache_commands, name="cache", cls=_Commands)
+app.command(help=BENCH_HELP, context_settings=BENCH_OPTIONS)(bench)
 app.command()(models)
 app.command()(doctor)
 
@@ -70,10 +77,9 @@ def start(
     if version:
         typer.echo(__version__)
         raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit
     _quieten_libraries()
+    if context.invoked_subcommand is None:
+        ui()
 
 
 def main() -> None:

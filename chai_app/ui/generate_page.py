@@ -1,0 +1,258 @@
+"""The first page: a prompt, what it will lead to, the queue, the video and its receipt."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..errors import BadRequest, ChaiError
+from ..gallery import restore
+from ..jobs import Job
+from ..request import GenerationRequest
+from ..video import read_video, write_video
+from .bridge import Act, Answer
+from .form import Form, build_form, fields_of, preset_fields, request_from, requests_from
+from .markup import file_url
+from .plan_view import EMPTY, plan_view, problem
+from .studio import Studio
+
+
+def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
+    """Lay the page out. Called within a tab.
+
+    Args:
+        part: `part(name)` makes a place that the page's script fills.
+    Returns: the form, and the field through which the page's script asks for it to be filled.
+    """
+    with gr.Row(elem_id="generate-page", equal_height=False):
+        with gr.Column(scale=5, min_width=320, elem_id="form-column"):
+            with gr.Group(elem_id="form-group"):
+                fields = build_form(studio)
+            with gr.Row(elem_id="form-buttons"):
+                go = gr.Button("Generate", variant="primary", elem_id="generate")
+                compare = gr.Button("Compare", variant="secondary", elem_id="compare")
+            plan = gr.HTML(EMPTY, elem_id="plan", js_on_load=None, apply_default_css=False)
+        with gr.Column(scale=6, min_width=320, elem_id="result-column"):
+            part("job")
+        with gr.Column(scale=4, min_width=300, elem_id="queue-column"):
+            part("queue")
+
+    source = gr.Textbox(elem_id="fill-source", elem_classes="c-hidden", label="fill", container=False)
+    submitted = gr.Textbox(elem_id="submitted", elem_classes="c-hidden", label="submitted", container=False)
+
+    def show_plan(*values: Any) -> Any:
+        named = fields.named(values)
+        if not str(named["prompt"] or "").strip():
+            return EMPTY
+        try:
+            return plan_view(studio, request_from(named, last_seed(studio)))
+        except ChaiError as error:
+            return problem(str(error))
+
+    def submit(*values: Any) -> tuple[Any, str]:
+        try:
+            jobs = studio.jobs.submit(requests_from(fields.named(values), last_seed(studio)))
+        except ChaiError as error:
+            return problem(str(error)), json.dumps({"problem": str(error)})
+        return gr.skip(), json.dumps({"job": jobs[0].id, "count": len(jobs)})
+
+    def submit_comparison(*values: Any) -> tuple[Any, str]:
+        try:
+            request = request_from(fields.named(values), last_seed(studio))
+            group = compare_arms(studio, request)
+        except ChaiError as error:
+            return problem(str(error)), json.dumps({"problem": str(error)})
+        return gr.skip(), json.dumps({"group": group})
+
+    def fill(message: str) -> list[Any]:
+        try:
+            return fields.updates(filling(studio, message))
+        except ChaiError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    hidden = {"api_visibility": "private", "show_progress": "hidden"}
+    changes = [*(component.change for component in fields.components), source.change]
+    gr.on(
+        changes,
+        show_plan,
+        fields.components,
+        plan,
+        trigger_mode="always_last",
+        concurrency_limit=4,
+        concurrency_id="plan",
+        **hidden,  # type: ignore[arg-type]
+    )
+    go.click(submit, fields.components, [plan, submitted], concurrency_limit=8, **hidden)  # type: ignore[arg-type]
+    compare.click(submit_comparison, fields.components, [plan, submitted], **hidden)  # type: ignore[arg-type]
+    source.change(fill, source, fields.components, **hidden)  # type: ignore[arg-type]
+    preset = fields.fields["preset"]
+    preset.input(  # type: ignore[attr-defined]
+        lambda name: fields.updates(preset_fields(name, studio)), preset, fields.components, **hidden
+    )
+    # Answers to a click arrive in a field that nobody sees; the page's script takes it from there.
+    submitted.change(None, submitted, None, js="(text) => { window.chai && window.chai.submitted(text) }", **hidden)  # type: ignore[arg-type]
+    return fields, source
+
+
+def last_seed(studio: Studio) -> int | None:
+    """The seed of the last job that was asked for."""
+    jobs = sorted(studio.jobs.jobs(), key=lambda job: -job.created)
+    return jobs[0].request.seed if jobs else None
+
+
+def filling(studio: Studio, message: str) -> dict[str, Any]:
+    """What a message of the page's script puts into the form: fields, or all settings of a job or a file."""
+    try:
+        values = json.loads(message)
+    except ValueError:
+        return {}
+    if "fields" in values and isinstance(values["fields"], dict):
+        known = {"prompt", "reuse", "seed", "seed_mode"}
+        return {name: value for name, value in values["fields"].items() if name in known}
+    if "job" in values:
+        return fields_of(_job(studio, values).request)
+    if "item" in values or "upload" in values:
+        restored = restore(_file(studio, values), studio.settings)
+        for note in restored.notes:
+            gr.Warning(note)
+        return fields_of(restored.request)
+    if "continue" in values:
+        return _continued(studio, values)
+    return {}
+
+
+def _continued(studio: Studio, values: dict[str, Any]) -> dict[str, Any]:
+    """The form for going on with a finished video: from its last frame, or with all of it."""
+    job = studio.jobs.job(str(values["continue"]))
+    item = studio.gallery.item(str(values["continue"]))
+    path = job.file if job is not None else item.path if item is not None else None
+    request = job.request if job is not None else item.request if item is not None else None
+    if path is None or not path.is_file():
+        raise BadRequest("This video is not there any more.")
+    fields = fields_of(request) if request is not None else {}
+    fields |= {"seed_mode": "random", "reuse": "auto", "image": None, "extend": None}
+    if values.get("how") == "extend":
+        return fields | {"extend": str(path)}
+    target = studio.uploads / "frames" / f"{path.stem}-last.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    clip = read_video(path)
+    write_video(target, clip.frames[-1:], clip.fps)
+    return fields | {"image": str(target)}
+
+
+def compare_arms(studio: Studio, request: GenerationRequest, donors: list[str] | None = None) -> str:
+    """Queue the arms of a comparison, all with one seed. Returns: the name of their group."""
+    seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+    request = replace(request, seed=seed)
+    arms = [("full run", "full"), ("few steps, no donor", "fast"), ("with Cache Attention", "auto")]
+    if request.reuse not in (None, "auto", "full", "fast"):
+        arms[2] = (f"donor {str(request.reuse)[:6]}", str(request.reuse))
+    arms += [(f"donor {id[:6]}", id) for id in donors or []]
+    group = secrets.token_hex(4)
+    requests = [replace(request, reuse=reuse) for _, reuse in arms]
+    # The arm that looks for a donor goes first, for a full run would leave one behind.
+    order = sorted(range(len(arms)), key=lambda i: arms[i][1] in ("full", "fast"))
+    studio.jobs.submit([requests[i] for i in order], group, [arms[i][0] for i in order])
+    return group
+
+
+def _job(studio: Studio, values: dict[str, Any], name: str = "job") -> Job:
+    job = studio.jobs.job(str(values.get(name)))
+    if job is None:
+        raise BadRequest("This job is no longer on the list: its video is in the gallery.")
+    return job
+
+
+def _file(studio: Studio, values: dict[str, Any]) -> Path:
+    if "item" in values:
+        item = studio.gallery.item(str(values["item"]))
+        if item is None:
+            raise BadRequest("This file is not in the gallery any more.")
+        return item.path
+    path = Path(str(values["upload"]))
+    if not studio.is_upload(path):
+        raise BadRequest("This file did not arrive: drop it once more.")
+    return path
+
+
+# What buttons ask for
+
+
+def _cancel(studio: Studio, args: dict[str, Any]) -> Answer:
+    return {
+        "toast": "Stopping at the next step." if studio.jobs.cancel(str(args.get("id"))) else "It was over already."
+    }
+
+
+def _move(studio: Studio, args: dict[str, Any]) -> Answer:
+    studio.jobs.move(str(args.get("id")), int(args.get("places", 0)))
+    return {}
+
+
+def _forget(studio: Studio, args: dict[str, Any]) -> Answer:
+    studio.jobs.forget([str(args.get("id"))])
+    return {}
+
+
+def _clear_finished(studio: Studio, args: dict[str, Any]) -> Answer:
+    studio.jobs.forget(job.id for job in studio.jobs.jobs() if job.is_finished)
+    return {"toast": "Cleared; the videos stay in the gallery."}
+
+
+def _again(studio: Studio, args: dict[str, Any]) -> Answer:
+    request = _job(studio, args, "id").request
+    reuse = request.reuse
+    if args.get("new_seed"):
+        # What a hit or a miss settled was for that run; another looks anew.
+        request, reuse = replace(request, seed=None), "fast" if request.reuse == "fast" else "auto"
+    (job,) = studio.jobs.submit([replace(request, reuse=reuse)])
+    return {"job": job.id, "toast": "Queued."}
+
+
+def _compare_job(studio: Studio, args: dict[str, Any]) -> Answer:
+    """The same request with the cache off, beside what is there already."""
+    job = _job(studio, args, "id")
+    group = secrets.token_hex(4)
+    if job.request.reuse == "full":
+        arms = [("with Cache Attention", "auto"), ("full run", "full")]
+    else:
+        arms = [("as it was made", str(job.request.reuse or "auto")), ("full run", "full")]
+    studio.jobs.submit([replace(job.request, reuse=reuse) for _, reuse in arms], group, [label for label, _ in arms])
+    return {"group": group}
+
+
+def _gif(studio: Studio, args: dict[str, Any]) -> Answer:
+    """A gif of a job's or the gallery's video, for downloading."""
+    folder = studio.exports
+    if "item" in args:
+        path = _file(studio, args)
+    else:
+        job = _job(studio, args, "id")
+        if job.file is None or not job.file.is_file():
+            raise BadRequest("This video is not there any more.")
+        path = job.file
+        if job.request.is_private:
+            folder = studio.jobs.private_folder()
+    clip = read_video(path)
+    target = folder / f"{path.stem}.gif"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ours = restore(path, studio.settings)
+    metadata = {"chai": {"request": ours.request.to_json(), "report": ours.report.to_json() if ours.report else {}}}
+    write_video(target, clip.frames, clip.fps, metadata)
+    return {"download": file_url(target), "name": target.name}
+
+
+ACTS: dict[str, Act] = {
+    "cancel": _cancel,
+    "move": _move,
+    "forget": _forget,
+    "clear_finished": _clear_finished,
+    "again": _again,
+    "compare_job": _compare_job,
+    "gif": _gif,
+}

@@ -1,0 +1,127 @@
+"""Opens the browser UI: which address, which folders, who may come in."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import webbrowser
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ChaiError
+from ..settings import Settings
+
+DEFAULT_PORT = 7860
+_MOST_UPLOAD = "300mb"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the UI listens and who may use it."""
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    user: str | None = None
+    password: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others on the network reach it without a password."""
+        return self.host not in _LOOPBACK and not self.password
+
+
+def serve(settings: Settings, model: str, access: Access, opens_browser: bool = True) -> None:
+    """Run the browser UI until it is stopped.
+
+    Raises: ChaiError if the port is taken, or another browser UI works in the same folder.
+    """
+    started = launch(settings, model, access)
+    print(f"CHAI is at {started.url}  (Ctrl-C stops it)", flush=True)
+    if access.is_open:
+        print(
+            "WARNING: everybody on the network can use it, see all videos and delete the cache. Give --user and "
+            "--password, or leave --listen out.",
+            file=sys.stderr,
+            flush=True,
+        )
+    if opens_browser and access.host in _LOOPBACK:
+        webbrowser.open(started.url)
+    try:
+        started.blocks.block_thread()
+    finally:
+        started.close()
+
+
+@dataclass
+class Started:
+    """A UI that runs in threads of this process."""
+
+    studio: Any
+    blocks: Any
+    url: str
+
+    def close(self) -> None:
+        """Stop it."""
+        self.blocks.close(verbose=False)
+        self.studio.close()
+
+
+def launch(settings: Settings, model: str, access: Access) -> Started:
+    """Start the browser UI and return at once.
+
+    Raises: ChaiError as `serve`.
+    """
+    from .studio import Studio, quiet_gradio
+
+    port = _free_port(access)
+    studio = Studio(settings, model)
+    quiet_gradio(studio)
+    from .shell import HERE, build
+    from .theme import colour_variables, theme
+
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    blocks = build(studio)
+    script = (HERE / "chai.js").read_text(encoding="utf-8")
+    style = (HERE / "chai.css").read_text(encoding="utf-8")
+    auth = (access.user or "chai", access.password) if access.password else None
+    blocks.queue(default_concurrency_limit=8)
+    _, url, _ = blocks.launch(
+        server_name=access.host,
+        server_port=port,
+        auth=auth,
+        prevent_thread_lock=True,
+        quiet=True,
+        show_error=True,
+        share=False,
+        ssr_mode=False,
+        pwa=False,
+        run_history=False,
+        enable_monitoring=False,
+        max_file_size=_MOST_UPLOAD,
+        allowed_paths=[str(folder) for folder in studio.served_folders],
+        footer_links=[],
+        theme=theme(),
+        css=colour_variables() + style,
+        head=f"<script>{script}</script>",
+    )
+    studio.start()
+    return Started(studio, blocks, url)
+
+
+def _free_port(access: Access) -> int:
+    """The port that was asked for, or the first free one from 7860 on. Raises: ChaiError if there is none."""
+    wanted = [access.port] if access.port else range(DEFAULT_PORT, DEFAULT_PORT + 50)
+    for port in wanted:
+        with socket.socket(socket.AF_INET6 if ":" in access.host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((access.host, port))
+            except OSError as error:
+                reason = error.strerror or str(error)
+                continue
+            return port
+    if access.port:
+        raise ChaiError(f"Port {access.port} of {access.host} is not free ({reason}): choose another with --port.")
+    raise ChaiError(f"No port from {DEFAULT_PORT} on is free on {access.host} ({reason}): choose one with --port.")

@@ -1,0 +1,205 @@
+"""What the pages look at: one engine, one queue, one gallery and one cache for all of them, whoever has them open."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..cli.names import free_name, slug
+from ..donors import embedder_for
+from ..engine import Engine
+from ..errors import CannotWrite, ChaiError
+from ..gallery import Gallery
+from ..jobs import Job, JobQueue
+from ..models import Model, ModelStatus, find_model, list_models
+from ..pictures import small_moving_picture
+from ..request import GenerationRequest, Plan, Report
+from ..settings import Settings
+
+if TYPE_CHECKING:
+    from ..cache import LatentCache
+    from ..doctor import Check
+    from ..engine import Generation
+
+_log = logging.getLogger("chai")
+
+
+@dataclass
+class Warmth:
+    """How far the model is on its way into memory; problem is a sentence if it did not arrive."""
+
+    state: Literal["cold", "warming", "warm", "failed"] = "cold"
+    problem: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class Studio:
+    """The server's side of the browser UI; `start` it, and `close` it in the end.
+
+    model is the one for requests that leave it open.
+    """
+
+    settings: Settings
+    model: str
+    engine: Engine = field(init=False)
+    jobs: JobQueue = field(init=False)
+    gallery: Gallery = field(init=False)
+    warmth: Warmth = field(init=False, default_factory=Warmth)
+
+    def __post_init__(self) -> None:
+        home = self.settings.home
+        output = self.settings.output_folder.expanduser().absolute()
+        for folder in (output, self.uploads):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CannotWrite(
+                    f"The folder {folder} cannot be made ({error.strerror}): set CHAI_OUTPUT or CHAI_HOME to another."
+                ) from error
+        self.settings = replace(self.settings, output_folder=output)
+        self.engine = Engine(self.model, settings=self.settings)
+        # Planning reads the cache while the engine writes into it: each has its own handle.
+        self._planner = Engine(self.model, settings=self.settings)
+        self._planning = threading.Lock()
+        self._caching = threading.RLock()
+        self._cache: LatentCache | None = None
+        self.gallery = Gallery(output, home / "thumbnails")
+        self.jobs = JobQueue(self.engine, home / "jobs.json", self._path_for, self.plan, self._keep_thumbnail)
+        self.cache_changes = 0  # grows with every change that a page should look at again
+        self.deleted: dict[str, Any] = {}  # entries that can be brought back, by token
+        self.verdicts: dict[str, str] = {}  # what the judge said, by job
+        self.judge: Any = None
+        self.judging, self.thumbnailing, self.examining = threading.Lock(), threading.Lock(), threading.Lock()
+        self.checks: list[Check] | None = None
+
+    @property
+    def uploads(self) -> Path:
+        """Where the browser's files arrive."""
+        return self.settings.home.absolute() / "uploads"
+
+    @property
+    def exports(self) -> Path:
+        """Where files lie that are made for downloading, and entries that can still be brought back."""
+        return self.settings.home.absolute() / "exports"
+
+    @property
+    def served_folders(self) -> list[Path]:
+        """What the server gives out, and nothing else of ours."""
+        home = self.settings.home.absolute()
+        return [
+            self.settings.output_folder,
+            home / "previews",
+            home / "thumbnails",
+            self.exports,
+            self.jobs.private_folder(),
+        ]
+
+    def start(self) -> None:
+        """Begin with the queue, and bring the model into memory behind the first page."""
+        self.jobs.start()
+        threading.Thread(target=self._warm_up, name="warm up", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop the queue, save indexes, leave the folders to others."""
+        self.jobs.close()
+        with self._caching:
+            if self._cache is not None:
+                self._cache.close()
+                self._cache = None
+        self._planner.close()
+        self.engine.close()
+
+    def _warm_up(self) -> None:
+        started = time.perf_counter()
+        self.warmth.state = "warming"
+        try:
+            self.plan(GenerationRequest("a ball"))
+            self.engine.warm_up()
+            self.warmth.state = "warm"
+        except ChaiError as error:
+            self.warmth.state, self.warmth.problem = "failed", str(error)
+        except Exception as error:
+            _log.exception("warming up failed")
+            words = f"The model could not be loaded ({type(error).__name__}: {error})."
+            self.warmth.state, self.warmth.problem = "failed", words
+        self.warmth.seconds = time.perf_counter() - started
+
+    # Asking
+
+    def plan(self, request: GenerationRequest) -> Plan:
+        """`Engine.plan`, from any thread, whatever the engine is at."""
+        with self._planning:
+            return self._planner.plan(request)
+
+    def models(self) -> list[ModelStatus]:
+        """All models that can be named."""
+        return list_models(self.settings)
+
+    def default_model(self) -> Model | None:
+        """The model for requests that leave it open, None if it is not here."""
+        try:
+            return find_model(self.model, self.settings)
+        except ChaiError:
+            return None
+
+    @contextmanager
+    def cache(self) -> Iterator[LatentCache]:
+        """The cache, one caller at a time; with the model's embedder where it has one."""
+        from ..cache import LatentCache
+
+        with self._caching:
+            if self._cache is None:
+                try:
+                    embedder = embedder_for(find_model(self.model, self.settings))
+                except ChaiError:
+                    embedder = None
+                self._cache = LatentCache(self.settings.home, embedder)
+            yield self._cache
+
+    def expected_seconds(self, plan: Plan) -> float | None:
+        """How long a plan will take, by what like ones took on this machine; None if there is nothing to go by."""
+        request, steps = plan.request, plan.reuse.steps
+        for report in self._reports():
+            size = (report.model, report.height, report.width, report.num_frames)
+            if size == (request.model, request.height, request.width, request.num_frames) and report.steps:
+                rest = report.seconds.get("text", 0) + report.seconds.get("decode", 0)
+                return rest + report.seconds.get("denoise", 0) / report.steps * steps
+        return None
+
+    def _reports(self) -> Iterator[Report]:
+        """Of finished videos, newest first."""
+        yield from (job.report for job in self.jobs.jobs() if job.report is not None)
+        yield from (item.report for item in self.gallery.items() if item.report is not None)
+
+    # What follows a video
+
+    def _path_for(self, request: GenerationRequest) -> Path:
+        suffix = ".png" if request.num_frames == 1 else ".mp4"
+        name = f"{slug(request.prompt)}-{request.seed}{suffix}"
+        self.settings.output_folder.mkdir(parents=True, exist_ok=True)
+        return free_name(self.settings.output_folder / name, request.num_frames or 1, set())
+
+    def _keep_thumbnail(self, job: Job, generation: Generation) -> None:
+        self.cache_changes += 1
+        if job.file is not None:
+            picture = small_moving_picture(generation.frames, generation.fps, longest_side=256, most_frames=12)
+            self.gallery.add_thumbnail(job.file, lambda: picture)
+
+    def is_upload(self, path: Path) -> bool:
+        """Whether a file came through this server, so that a page may name it."""
+        return path.is_file() and path.resolve().is_relative_to(self.uploads.resolve())
+
+
+def quiet_gradio(studio: Studio) -> None:
+    """Settings that Gradio reads from the environment: no word to the outside, files where they can be purged."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(studio.uploads)
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
