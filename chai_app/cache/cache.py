@@ -309,8 +309,12 @@ class LatentCache:
             return events.recent_events(connection, limit)
 
     def verify(self, is_thorough: bool = True) -> list[str]:
-        """What is not as promised, one sentence for each thing; thorough reads every latents file."""
-        return list(upkeep.problems(self._store, self._shelves, is_thorough))
+        """What is not as promised, one sentence for each thing; thorough reads every latents file and saved index.
+
+        Other processes may go on meanwhile: nothing that they are in the midst of is reported.
+        """
+        shelves = self.shelves if is_thorough else self._shelves
+        return list(upkeep.problems(self._store, shelves, is_thorough))
 
     def repair(self) -> list[str]:
         """Put right what `verify` finds, at the price of entries that are damaged. Returns: what was done."""
@@ -363,4 +367,4 @@ class LatentCache:
     def _settle(self) -> None:
         if self._shelves is not None:
             with suppress(CacheError):  # the entry is safe, and an index that was not saved is made anew
-                self._shelves.settle()
+                self._shelves.settle(aside=True)

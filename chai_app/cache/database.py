@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from .errors import CacheError, CannotStore, DamagedCache, OlderCache
@@ -74,6 +74,27 @@ class Database:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """For a look at things that others change: what they were in the midst of is finished, and nobody begins.
+
+        True if that could be made sure of, which needs the permission to write; nothing is written all the same.
+        """
+        if not self.read_only:
+            with self.writing():
+                yield True
+            return
+        with closing(self._guard()) if self.path.exists() else nullcontext() as guard:
+            yield guard is None or guard.in_transaction
+
+    def _guard(self) -> sqlite3.Connection:
+        """A connection that holds the write lock if it may."""
+        address = self.path.absolute().as_uri() + "?mode=rw"
+        guard = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_LONGEST_WAIT_S)
+        with suppress(sqlite3.Error):
+            guard.execute("BEGIN IMMEDIATE")
+        return guard
 
     def _connect(self) -> sqlite3.Connection:
         if self.read_only and not self.path.exists():

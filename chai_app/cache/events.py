@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -88,6 +90,15 @@ def recent_events(connection: sqlite3.Connection, limit: int) -> list[Event]:
     """Newest first."""
     query = "SELECT at, kind, entry, bytes FROM events ORDER BY number DESC LIMIT ?"
     return [Event(*row) for row in connection.execute(query, [limit])]
+
+
+def removed(connection: sqlite3.Connection, ids: Iterable[str]) -> set[str]:
+    """Those of some entries' ids whose leaving is among the events that are kept."""
+    query = (
+        "SELECT DISTINCT entry FROM events WHERE kind IN ('evict', 'remove', 'damage') "
+        "AND entry IN (SELECT value FROM json_each(?))"
+    )
+    return {id for (id,) in connection.execute(query, [json.dumps(sorted(ids))])}
 
 
 def days(connection: sqlite3.Connection) -> list[Day]:

@@ -7,13 +7,16 @@ no over-fetch is enough when a thousand entries of another model lie nearer than
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from .database import Database
 from .entries import Kind
+from .errors import CacheError
 from .latent_files import LatentFiles
 from .rows import EMBEDDING_DTYPE, read_setting
 from .shelf import NO_COUNT, Floats, Ints, Shelf, graph_of, read_shelf
@@ -31,6 +34,7 @@ class Shelves:
         self._database, self._files = database, files
         self._loaded: dict[int, Shelf] = {}
         self._saved: dict[int, int] = {}  # shelf: the change that its file stands for
+        self._builds: dict[int, threading.Thread] = {}  # shelf: who builds its graph aside
 
     def find(
         self, connection: sqlite3.Connection, embedder: str, kind: Kind, fingerprint: str, latent_key: str
@@ -71,8 +75,14 @@ class Shelves:
             self._loaded[number] = _from_rows(connection, number)
         return self._loaded[number]
 
-    def settle(self) -> None:
-        """Do what would make a lookup wait: put rows in place, build graphs that are due, and save if much changed."""
+    def settle(self, aside: bool = False) -> None:
+        """Do what would make a lookup wait: put rows in place, build graphs that are due, and save if much changed.
+
+        aside: a graph takes half a minute at 100,000 embeddings; it is built by a thread of its own, and lookups and
+        inserts go on with the old index until it is done.
+        """
+        if not aside:
+            self.wait()
         for number in list(self._loaded):
             with self._database.reading() as connection:
                 shelf = self.get(connection, number)
@@ -82,14 +92,37 @@ class Shelves:
                     if shelf.tombstones > _MOST_TOMBSTONES * len(shelf.vectors):
                         shelf = shelf.without_tombstones()
                     self._loaded[number] = shelf
-                embeddings = shelf.embeddings() if shelf.wants_graph else None
-            if embeddings is not None:
-                graph = graph_of(embeddings)  # many seconds, during which lookups go on with the old index
-                with self._database.reading():
-                    if self._loaded.get(number) is shelf:
-                        shelf.put_graph(graph)
-            if is_worth_saving or embeddings is not None:
+                vectors = shelf.vectors
+                wants_graph = shelf.wants_graph and not self._is_building(number)
+                embeddings = shelf.embeddings() if wants_graph else None
+            if embeddings is not None and aside:
+                thread = threading.Thread(target=self._build, args=(number, vectors, embeddings), daemon=True)
+                self._builds[number] = thread
+                thread.start()
+            elif embeddings is not None:
+                self._build(number, vectors, embeddings)
+            elif is_worth_saving:
                 self.save(number)
+
+    def wait(self) -> None:
+        """Until the graphs that are being built aside have taken their places."""
+        for thread in list(self._builds.values()):
+            thread.join()
+        self._builds.clear()
+
+    def _is_building(self, number: int) -> bool:
+        return number in self._builds and self._builds[number].is_alive()
+
+    def _build(self, number: int, vectors: Ints, embeddings: Floats) -> None:
+        """Build a graph and let it take the index's place, unless the index was made anew meanwhile."""
+        graph = graph_of(embeddings)
+        with self._database.reading():
+            shelf = self._loaded.get(number)
+            if shelf is None or shelf.is_graph or not np.array_equal(shelf.vectors[: len(vectors)], vectors):
+                return
+            shelf.put_graph(graph)
+        with suppress(CacheError):  # the graph serves, and an index that was not saved is made anew
+            self.save(number)
 
     def save_all(self) -> None:
         """Write every shelf whose file lags behind."""
@@ -122,12 +155,27 @@ class Shelves:
         self.settle()
         self.save_all()
 
-    def problems(self, connection: sqlite3.Connection) -> Iterator[str]:
-        """Where a shelf in memory, brought up to date, and the database say different things."""
-        for number in list(self._loaded):
+    def problems(self, connection: sqlite3.Connection, with_saved: bool) -> Iterator[str]:
+        """Where an index, brought up to date, and the database say different things: those in memory, and of the others
+        what was saved, if that is asked for. One that was not saved, or long ago, is made anew when it is needed."""
+        for (number,) in connection.execute("SELECT number FROM shelves ORDER BY number").fetchall():
+            if number in self._loaded:
+                shelf = self.get(connection, number)
+            elif with_saved and self._path(number).exists():
+                stands_for = self._stands_for(connection, number)
+                saved = read_shelf(self._path(number), stands_for) or read_shelf(self._path(number), stands_for)
+                if saved is None:  # twice: another process may have put a new one there
+                    if self._path(number).exists():
+                        yield f"index {number}: its file is damaged, or of another cache"
+                    continue
+                if not _catch_up(connection, number, saved):
+                    continue
+                shelf = saved
+            else:
+                continue
             query = "SELECT e.vector, e.entry FROM entities e JOIN vectors v ON v.number = e.vector WHERE v.shelf = ?"
             wanted = set(connection.execute(query, [number]).fetchall())
-            found = self.get(connection, number).live_rows()
+            found = shelf.live_rows()
             if wanted != found:
                 yield (
                     f"index {number}: {len(wanted - found)} rows of the database are missing and "

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import rows
+from . import events, rows
 from .entries import Entity, Entry, Selection
 from .errors import CacheError
 from .eviction import used
@@ -18,12 +20,16 @@ if TYPE_CHECKING:
     from .thresholds import Embedder
 
 _REEMBED_AT_ONCE = 500
+_LONGEST_UNLINKING_S = 2.0
+_LOOK_AGAIN_S = 0.02
 
 
 def problems(store: Store, shelves: Shelves | None, is_thorough: bool) -> Iterator[str]:
-    """One sentence for everything that is not as promised. Thorough: reads every latents file.
+    """One sentence for everything that is not as promised. Thorough: reads every latents file and every saved index.
 
-    Files without a row are looked for again under the write lock, for another process may be in the midst of an insert.
+    Other processes may be at work. A file has its name before its row is committed, and damaged latents are set aside
+    before their row is gone; so whatever looks wrong is looked at again while nobody writes. A removed entry's files
+    are unlinked after the commit: they get a moment.
     """
     with store.database.reading() as connection:
         for (line,) in connection.execute("PRAGMA integrity_check").fetchall():
@@ -34,17 +40,27 @@ def problems(store: Store, shelves: Shelves | None, is_thorough: bool) -> Iterat
         entries = rows.selected(connection, Selection())
         yield from _row_problems(store, connection)
         if shelves is not None:
-            yield from shelves.problems(connection)
-    for entry in entries:
-        problem = _file_problem(store, entry, is_thorough)
-        if problem is not None and _is_still_here(store, entry):
-            yield f"entry {entry.id}: {problem}"
-    without_row = store.files.without_row({entry.id for entry in entries})
-    if (without_row or store.files.parts()) and not store.database.read_only:
-        with store.database.writing() as connection:
-            without_row = store.files.without_row(rows.all_ids(connection)) + store.files.abandoned_parts()
-    for path in without_row:
-        yield f"file {path.parent.name}/{path.name}: no entry has it"
+            yield from shelves.problems(connection, with_saved=is_thorough)
+    suspects = [entry for entry in entries if _file_problem(store, entry, is_thorough) is not None]
+    strays = store.files.without_row({entry.id for entry in entries})
+    if suspects or strays or store.files.parts():
+        with store.database.alone() as is_sure, store.database.reading() as connection:
+            suspects = [entry for entry in suspects if rows.entry_by_id(connection, entry.id) is not None]
+            found = [(entry.id, _file_problem(store, entry, is_thorough)) for entry in suspects]
+            strays = store.files.without_row(rows.all_ids(connection))
+            strays += store.files.abandoned_parts() if is_sure else []
+            leaving = events.removed(connection, {path.stem for path in strays})
+        yield from (f"entry {id}: {problem}" for id, problem in found if problem is not None)
+        _wait_for(path for path in strays if path.stem in leaving)
+        yield from (f"file {path.parent.name}/{path.name}: no entry has it" for path in strays if path.exists())
+
+
+def _wait_for(files: Iterable[Path]) -> None:
+    """Until all are unlinked, or it takes longer than that ever should."""
+    left, until = list(files), time.monotonic() + _LONGEST_UNLINKING_S
+    while left and time.monotonic() < until:
+        time.sleep(_LOOK_AGAIN_S)
+        left = [path for path in left if path.exists()]
 
 
 def _row_problems(store: Store, connection: sqlite3.Connection) -> Iterator[str]:
@@ -81,11 +97,6 @@ def _file_problem(store: Store, entry: Entry, is_thorough: bool) -> str | None:
     except OSError as error:
         return f"its latents file cannot be read ({error.strerror})"
     return None
-
-
-def _is_still_here(store: Store, entry: Entry) -> bool:
-    with store.database.reading() as connection:
-        return rows.entry_by_id(connection, entry.id) is not None
 
 
 def repair(store: Store, shelves: Shelves) -> list[str]:

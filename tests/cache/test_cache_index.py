@@ -1,5 +1,7 @@
 """Indexes: chosen by size, kept up with other processes, saved for the next start, and never trusted when damaged."""
 
+import threading
+
 import numpy as np
 import pytest
 from cache_kit import TINY_ENTRY_BYTES, WordEmbedder, look, open_cache, phrase, prompts, tiny_entry
@@ -35,28 +37,75 @@ def test_the_index_becomes_a_graph_by_itself_and_finds_the_same(graphs_from_twel
     assert look(cache, phrase("red tiger")).is_hit
     assert set(cache.shelves.kinds().values()) == {"flat"}
     fill(cache, NAMES[3:])
+    cache.shelves.wait()
     for name in NAMES:
         assert look(cache, phrase(name)).entry.prompt == f"a {name}"
     assert set(cache.shelves.kinds().values()) == {"HNSW"}
 
 
-def test_what_came_while_a_graph_was_built_is_in_it_too(graphs_from_twelve, home, monkeypatch):
+@pytest.fixture
+def slow_graphs(graphs_from_twelve, monkeypatch):
+    """Graphs that take until `go` is set; `begun` tells that one is being built."""
+    begun, go, build = threading.Event(), threading.Event(), shelf.graph_of
+
+    def build_slowly(embeddings):
+        begun.set()
+        assert go.wait(60)
+        return build(embeddings)
+
+    monkeypatch.setattr("chai_app.cache.shelves.graph_of", build_slowly)
+    yield begun, go
+    go.set()
+
+
+def test_inserts_and_lookups_go_on_while_a_graph_is_built_and_what_came_is_in_it_too(slow_graphs, home):
+    begun, go = slow_graphs
     with open_cache(home) as cache, open_cache(home) as other:
         fill(cache, NAMES[:11])
         look(cache, phrase("red tiger"))
-        build = shelf.graph_of
-
-        def build_while_another_writes(embeddings):
-            graph = build(embeddings)
-            other.insert(tiny_entry(other, "a late boat", phrase("late boat")))
-            assert look(cache, phrase("late boat")).is_hit  # with the old index
-            return graph
-
-        monkeypatch.setattr("chai_app.cache.shelves.graph_of", build_while_another_writes)
-        fill(cache, NAMES[11:12])
+        fill(cache, NAMES[11:12])  # comes back although the graph waits
+        assert begun.wait(60)
+        fill(cache, NAMES[12:])
+        other.insert(tiny_entry(other, "a late boat", phrase("late boat")))
+        assert look(cache, phrase("late boat")).is_hit and set(cache.shelves.kinds().values()) == {"flat"}
+        go.set()
+        cache.shelves.wait()
         assert set(cache.shelves.kinds().values()) == {"HNSW"}
-        assert look(cache, phrase("late boat")).entry.prompt == "a late boat"
+        for name in (*NAMES, "late boat"):
+            assert look(cache, phrase(name)).entry.prompt == f"a {name}"
         assert cache.verify() == []
+
+
+def test_a_graph_of_embeddings_that_went_meanwhile_is_not_put_in_place(slow_graphs, cache):
+    begun, go = slow_graphs
+    fill(cache, NAMES[:11])
+    look(cache, phrase("red tiger"))
+    fill(cache, NAMES[11:])
+    assert begun.wait(60)
+    for entry in cache.entries()[4:]:
+        cache.remove(entry)
+    with cache._database.reading() as connection:
+        cache.shelves.get(connection, 1)
+    cache.shelves._loaded[1] = cache.shelves._loaded[1].compact().without_tombstones()
+    go.set()
+    cache.shelves.wait()
+    assert set(cache.shelves.kinds().values()) == {"flat"}
+    assert look(cache, phrase(NAMES[-1])).is_hit and not look(cache, phrase(NAMES[0])).is_hit
+
+
+def test_closing_waits_for_the_graph_and_saves_it(slow_graphs, home):
+    begun, go = slow_graphs
+    cache = open_cache(home)
+    look(cache, phrase("red tiger"))
+    fill(cache, NAMES[:11])
+    look(cache, phrase("red tiger"))
+    fill(cache, NAMES[11:])
+    assert begun.wait(60)
+    go.set()
+    cache.close()
+    with open_cache(home) as again:
+        assert look(again, phrase("red tiger")).is_hit
+        assert set(again.shelves.kinds().values()) == {"HNSW"}
 
 
 def test_an_index_catches_up_with_what_another_process_wrote(home):
