@@ -17,7 +17,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,8 @@ from ..cache import (
     save_thresholds,
 )
 from ..cache.codec import decode, encode
-from ..cache.entries import Kind
-from ..settings import BUNDLED_MODELS
+from ..models import DEMO, find_model
+from ..settings import BUNDLED_MODELS, Settings
 from .header import header, printed
 
 PARTS = ("lookup", "storage", "thresholds")
@@ -236,52 +235,35 @@ def _through_bf16(x: Floats) -> Floats:
 def threshold_figures(picture: Path | None, ship: bool) -> dict[str, Any]:
     """The demo model's embedder on pairs of phrases that mean the same, or not.
 
-    `strangers` is the share of pairs with a word of no meaning to it that pass for the same all the same.
+    `strangers`: the share of pairs with a word of no meaning to it that would pass for the same all the same, and how
+    many such words the engine looks up, which asks the model's vocabulary first.
     """
+    from ..demo.pairs import coloured_things, demo_pairs
+
+    model = find_model(DEMO, Settings.from_environment())
     embedder = OpenClipEmbedder(f"local-dir:{BUNDLED_MODELS / 'demo' / 'embedder'}")
-    objects, scenes, prompts = _demo_phrases()
-    pairs = [*_pairs("object", objects), *_pairs("scene", scenes), *_pairs("prompt", prompts)]
-    calibration = calibrate(embedder, pairs)
+    calibration = calibrate(embedder, [Pair(*pair) for pair in demo_pairs()])
     if picture is not None:
         draw(calibration, picture)
     if ship:
         save_thresholds(embedder, calibration.thresholds, Path(__file__).parents[1] / "cache")
-    known = embedder.embed([phrases[0] for phrases in objects])
+    known = embedder.embed([phrases[0] for phrases in coloured_things().values()])
     strange = embedder.embed(STRANGERS)
     cosines = np.concatenate([(strange @ known.T).ravel(), (strange @ strange.T)[np.triu_indices(len(strange), 1)]])
     taken = float((cosines >= calibration.thresholds.object).mean())
+    assert model.vocabulary is not None
+    looked_up = [word for word in STRANGERS if not model.vocabulary.unknown_words(word)]
     return {
         "embedder": embedder.name,
         "fingerprint": embedder.fingerprint,
         **calibration.to_json(),
-        "strangers": {"pairs": len(cosines), "taken_for_the_same": taken},
+        "strangers": {
+            "pairs": len(cosines),
+            "taken_for_the_same": taken,
+            "words": len(STRANGERS),
+            "looked_up": len(looked_up),
+        },
     }
-
-
-def _demo_phrases() -> tuple[list[list[str]], list[list[str]], list[list[str]]]:
-    """Lists of phrases that mean the same: for things with and without a colour, scenes, and whole prompts."""
-    from ..demo.captions import COLOUR_WORDS, NOUNS, SCENE_PHRASES
-
-    nouns = [[one for one, _ in words] for words in NOUNS.values()]
-    coloured = [[f"{c} {n}" for c, n in product(cs, ns)] for cs, ns in product(COLOUR_WORDS.values(), nouns)]
-    scenes = [[_bare(phrase) for phrase in phrases] for phrases in SCENE_PHRASES.values()]
-    prompts = [
-        [f"{thing} {place}" for thing, place in product(things[:2], places[:2])]
-        for things, places in product(coloured[::5], SCENE_PHRASES.values())
-    ]
-    return nouns + coloured, [list(dict.fromkeys(phrases)) for phrases in scenes], prompts
-
-
-def _pairs(kind: Kind, groups: Sequence[Sequence[str]]) -> Iterator[Pair]:
-    for phrases in groups:
-        yield from (Pair(kind, a, b, True) for a, b in combinations(phrases, 2))
-    for one, other in combinations(groups, 2):
-        yield Pair(kind, one[0], other[0], False)
-
-
-def _bare(phrase: str) -> str:
-    words = [word for word in phrase.split() if word not in ("in", "on", "over", "at", "among", "the", "a")]
-    return " ".join(words)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -326,7 +308,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if isinstance(values, dict) and "threshold" in values:
                 print(kind, *(f"{value:.4g}" for value in values.values()), sep=" | ")
         strangers = figures["thresholds"]["strangers"]
-        print(f"unknown words: {strangers['taken_for_the_same']:.1%} of {strangers['pairs']} pairs pass for the same")
+        print(
+            f"unknown words: {strangers['taken_for_the_same']:.1%} of {strangers['pairs']} pairs would pass for the "
+            f"same; {strangers['looked_up']} of {strangers['words']} words are looked up"
+        )
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 

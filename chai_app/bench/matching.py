@@ -70,12 +70,13 @@ class Matcher:
         phrases += [Phrase("scene", each.phrase, each.head, each.count) for each in named.scenes]
         return self.cache.embed(phrases) if phrases else []
 
-    def find(self, prompt: str) -> Entry | None:
-        """The entry to reuse, None for a miss. Changes nothing."""
+    def find(self, prompt: str) -> tuple[Entry | None, str | None]:
+        """The entry to reuse and the phrase that found it, or None twice for a miss. Changes nothing."""
         wanted = self.wanted(prompt)
         if not wanted:
-            return None
-        return self.cache.lookup(wanted, self._fingerprint, self._shape, thresholds=self._thresholds).entry
+            return None, None
+        decision = self.cache.lookup(wanted, self._fingerprint, self._shape, thresholds=self._thresholds)
+        return decision.entry, decision.chosen.wanted if decision.chosen else None
 
     def keep(self, prompt: str) -> Entry:
         """File latents under the prompt as a full run would."""

@@ -121,17 +121,18 @@ def draw_quality(table: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def draw_stream(arms: dict[str, dict[str, Any]], path: Path) -> None:
-    """Bench stream: share of hits so far along the stream, and mean seconds so far."""
-    with figure(path, 1, 2, figsize=(9, 3.6)) as (_, (hits, seconds)):
-        for (name, arm), colour, marker in zip(arms.items(), COLOURS, MARKERS):
-            style = {"color": colour, "marker": marker, "markevery": 0.12, "markersize": 4.5, "linewidth": 1.4}
-            x = range(1, 1 + len(arm["running_hit_rate"]))
-            hits.plot(x, [100 * value for value in arm["running_hit_rate"]], label=name, **style)
-            seconds.plot(x, arm["running_seconds"], label=name, **style)
-        hits.set_title("Prompts that hit so far, %")
-        hits.set_ylim(-3, 103)
-        seconds.set_title("Mean seconds of a video so far")
-        seconds.set_ylim(bottom=0)
-        for axes in (hits, seconds):
-            axes.set_xlabel("prompts of the stream")
-        seconds.legend(loc="best")
+    """Bench stream: share of hits so far along the stream and, where there are seconds, their mean so far."""
+    panels = [("running_hit_rate", "Prompts that hit so far, %", 100)]
+    if all("running_seconds" in arm for arm in arms.values()):
+        panels.append(("running_seconds", "Mean seconds of a video so far", 1))
+    with figure(path, 1, len(panels), figsize=(4.8 * len(panels), 3.6), squeeze=False) as (_, axes):
+        for panel, (key, title, times) in zip(axes[0], panels, strict=True):
+            for (name, arm), colour, marker in zip(arms.items(), COLOURS, MARKERS):
+                values = [times * value for value in arm[key]]
+                panel.plot(range(1, 1 + len(values)), values, label=name, color=colour, marker=marker,
+                           markevery=0.12, markersize=4.5, linewidth=1.4)  # fmt: skip
+            panel.set_title(title)
+            panel.set_xlabel("prompts of the stream")
+            panel.set_ylim(bottom=0)
+        axes[0][0].set_ylim(-3, 103)
+        axes[0][-1].legend(loc="best")

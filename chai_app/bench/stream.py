@@ -20,6 +20,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -75,13 +76,13 @@ def replayed(
         for prompt in prompts[1:warm]:
             matcher.keep(prompt)
         for i, prompt in enumerate(prompts[warm:]):
-            entry = matcher.find(prompt)
+            entry, phrase = matcher.find(prompt)
             if entry is None:
                 matcher.cache.count_miss()
                 matcher.keep(prompt)
             else:
                 matcher.cache.touch(entry)
-            sample: dict[str, Any] = {"prompt": i, "arm": by, "is_hit": entry is not None}
+            sample: dict[str, Any] = {"prompt": i, "arm": by, "is_hit": entry is not None, "found_by": phrase}
             if seconds is not None:
                 sample["seconds"] = seconds[0] if entry is not None else seconds[1]
             yield sample
@@ -125,14 +126,15 @@ class Runs:
         start = time.perf_counter()
         reuse = {WAYS[0]: "auto", NO_CACHE: "full"}.get(arm)
         if reuse is None:
-            entry = self._matcher.find(prompt)
+            entry, _ = self._matcher.find(prompt)
             reuse = "full" if entry is None else entry.id
         request = self._request(prompt, seed, reuse, is_private=arm == NO_CACHE)
         generation = self._engine(arm).generate(request)
         seconds = time.perf_counter() - start
         told = generation.report.reuse
         is_hit = told is not None and told.outcome == "hit"
-        return generation.frames, {"arm": arm, "is_hit": is_hit, "seconds": seconds}
+        phrase = told.wanted if told is not None else None
+        return generation.frames, {"arm": arm, "is_hit": is_hit, "found_by": phrase, "seconds": seconds}
 
     def close(self) -> None:
         for engine in self._engines.values():
@@ -185,6 +187,8 @@ def summary(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         hits = np.array([sample["is_hit"] for sample in mine])
         so_far = np.arange(1, len(mine) + 1)
         line: dict[str, Any] = {"n": len(mine), "hit_rate": float(hits.mean())}
+        phrases = Counter(sample["found_by"] for sample in mine if sample.get("found_by"))
+        line["most_found"] = phrases.most_common(8)
         line["running_hit_rate"] = (hits.cumsum() / so_far).tolist()
         if "seconds" in mine[0]:
             seconds = np.array([sample["seconds"] for sample in mine])
@@ -272,6 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"{done} of {total} prompts, {left}", file=sys.stderr, flush=True)
     lines = write()
     print(printed(lines, is_replay))
+    found = lines.get("entities", {}).get("most_found")
+    if found:
+        print("entities that found most:", ", ".join(f"{phrase} ({times})" for phrase, times in found))
     if chosen.plot:
         from .plots import draw_stream
 
