@@ -15,12 +15,13 @@ from .cache import LatentCache, NewEntry, OlderCache, OpenClipEmbedder, Phrase, 
 from .cache.drift import drift
 from .errors import BadRequest, ChaiError
 from .models import Model
+from .numbers import CountRange, count_likeness
 from .opensora.sizes import latent_size
 from .ordering import Role
 from .pictures import small_moving_picture
 from .prompts import extract
 from .request import MOST_DONORS, GenerationRequest, Plan, Reuse
-from .settings import Settings
+from .settings import CountGate, Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from .attention import Donor
     from .cache import Candidate, Entity, Entry
     from .cache.entries import Kind
+    from .cache.lookup import CountLikeness
+    from .prompts import Entity as Named
     from .run import Generation
 
 CLEAN = "clean"  # the name of the finished latents in an entry
@@ -78,9 +81,9 @@ class Donors:
             return Reuse("full", full, why=("Reuse was switched off.",))
         if mode == "fast":
             return Reuse("fast", fast, why=("The few steps of a hit were asked for, without a donor.",))
-        shape = shape_of(request, self._model)
+        shape = shape_of(request, self._model, may_start=mode != "auto")
         if shape is None:
-            why = "A video that starts from a picture or another video, or in several loops, reuses nothing."
+            why = "A video that starts from a picture or another video, or in several loops, looks for no donor."
             return Reuse("full", full, why=(why,))
         if not self._has_embedder:
             why = f"The model {self._model.name} has no folder embedder, by which prompts are compared."
@@ -126,12 +129,13 @@ class Donors:
         if not wanted:
             why = "the prompt names no object and no scene that can be looked up"
             return Reuse("miss", full, why=(f"Miss: {why}.", *unknown))
-        first = cache.lookup(wanted, self._fingerprint, shape)
+        likeness = gate(self._settings.count_gate)
+        first = cache.lookup(wanted, self._fingerprint, shape, likeness)
         decisions, left = [first], wanted
         # One donor for each thing that those before it do not show.
         while len(decisions) < request.donors and (last := decisions[-1].chosen) is not None:
             left = [entity for entity in left if entity.text not in last.serves]
-            further = cache.lookup(left, self._fingerprint, shape) if left else None
+            further = cache.lookup(left, self._fingerprint, shape, likeness) if left else None
             if further is None or not further.is_hit:
                 break
             decisions.append(further)
@@ -213,7 +217,9 @@ class Donors:
         reuse, request = generation.report.reuse, generation.request
         shape = shape_of(request, self._model)
         assert reuse is not None
-        if request.is_private or shape is None or not self._has_embedder or reuse.outcome == "fast":
+        if request.is_private or not self._has_embedder or reuse.outcome == "fast":
+            return reuse, None
+        if shape is None and not reuse.donors:
             return reuse, None
         try:
             cache = self._opened(writes=True)
@@ -221,8 +227,8 @@ class Donors:
                 cache.touch(entry)
             if reuse.outcome == "miss":
                 cache.count_miss()
-            line = self._line(cache, generation)
-            if line is None:
+            line = None if shape is None else self._line(cache, generation)
+            if shape is None or line is None:
                 return reuse, None
             entry = cache.insert(self._new_entry(cache, generation, shape, line))
         except ChaiError as error:
@@ -290,7 +296,7 @@ class Donors:
 
         cache = self._opened(writes=False)
         named = [[e for e in self._entities(cache, prompt)[0] if e.kind != "prompt"] for prompt in prompts]
-        return serving(named, cache.thresholds)
+        return serving(named, cache.thresholds, gate(self._settings.count_gate))
 
     def _entities(self, cache: LatentCache, prompt: str) -> tuple[list[Entity], tuple[str, ...]]:
         """What a prompt is filed under and looked for by: its objects, its scenes, and itself. Phrases with words that
@@ -308,7 +314,7 @@ class Donors:
                     f"Not looked up: {each.phrase!r}, for the {self._model.name} model does not know {words}."
                 )
             else:
-                phrases.append(Phrase(kind, each.phrase, each.head, each.count))
+                phrases.append(Phrase(kind, each.phrase, each.head, count_of(each)))
         return cache.embed([*phrases, Phrase("prompt", prompt, prompt, None)]), tuple(unknown)
 
     def _opened(self, writes: bool) -> LatentCache:
@@ -318,6 +324,26 @@ class Donors:
             self._embedder = self._embedder or embedder_for(self._model)
             self._cache = LatentCache(self._home, self._embedder, read_only=not writes)
         return self._cache
+
+
+def gate(setting: CountGate) -> CountLikeness:
+    """What the cache is to make of two counts: how far the second serves who wants the first, 0 to 1."""
+    if setting == "on":
+        return count_likeness()
+    if setting == "off":
+        return lambda wanted, found: 1.0
+    from .cache.lookup import same_count
+
+    def equal(wanted: int | None, found: int | None) -> float:
+        is_within = isinstance(wanted, CountRange) and found is not None and wanted.least <= found <= wanted.most
+        return 1.0 if is_within else same_count(wanted, found)
+
+    return equal
+
+
+def count_of(named: Named) -> int | None:
+    """The count under which an entity is filed and looked for."""
+    return named.count if named.count_range is None else CountRange(*named.count_range)
 
 
 def _others(chosen: Candidate) -> tuple[str, ...]:
@@ -342,11 +368,15 @@ def published_embedder() -> OpenClipEmbedder:
     return OpenClipEmbedder("ViT-L-14", "openai")
 
 
-def shape_of(request: GenerationRequest, model: Model) -> Shape | None:
-    """The latents that a resolved request makes; None if it is of a kind that neither reuses nor is reused."""
+def shape_of(request: GenerationRequest, model: Model, may_start: bool = False) -> Shape | None:
+    """The latents that a resolved request makes; None if it is of a kind that neither reuses nor is reused.
+
+    may_start is for a donor that a person names: a video that starts from a picture may attend to it, but looks for
+    none and enters nothing, because a picture is not part of what an entry is found by.
+    """
     height, width, num_frames, fps = request.height, request.width, request.num_frames, request.fps
     assert height and width and num_frames and fps, "not resolved"
-    if request.num_loops > 1 or request.image is not None or request.extend is not None:
+    if request.num_loops > 1 or request.extend is not None or (request.image is not None and not may_start):
         return None
     channels = json.loads((model.parts["transformer"] / "config.json").read_text(encoding="utf-8")).get(
         "in_channels", 4
