@@ -127,7 +127,8 @@ def restore(path: Path, settings: Settings) -> Restored:
         raise BadRequest(
             f"{path.name} carries no settings: only a file that was made here, and not changed since, does."
         )
-    notes, lost = [], {}
+    notes: list[str] = []
+    lost: dict[str, None] = {}
     for name, words in (("image", "The picture it started from"), ("extend", "The video it went on from")):
         source = getattr(request, name)
         if source is not None and not Path(source).is_file():

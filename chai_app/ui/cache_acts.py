@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cache import Phrase, Selection
+from ..cache.entries import Kind
 from ..cache.inspection import only, rename, what_archive_brings
 from ..errors import BadRequest
 from ..purge import Traces, find_traces, purge
@@ -51,12 +52,13 @@ def _rename(studio: Studio, args: dict[str, Any]) -> Answer:
         entry = entry_of(cache, args)
         old = {(p.kind, p.text): p for p in cache.phrases(entry)}
         phrases: list[Phrase] = []
-        for kind, text in (("object", args.get("objects")), ("scene", args.get("scenes"))):
+        wanted: tuple[tuple[Kind, Any], ...] = (("object", args.get("objects")), ("scene", args.get("scenes")))
+        for kind, text in wanted:
             for name in str(text or "").split(","):
                 words = " ".join(name.split())
                 if words:
-                    known = old.get((kind, words))  # type: ignore[call-overload]
-                    phrases.append(known or Phrase(kind, words, words.split()[-1], None))  # type: ignore[arg-type]
+                    known = old.get((kind, words))
+                    phrases.append(known or Phrase(kind, words, words.split()[-1], None))
         if not phrases:
             raise BadRequest("Name at least one object or scene: an entry that nothing finds is of no use.")
         phrases += [phrase for phrase in old.values() if phrase.kind == "prompt"]

@@ -338,7 +338,7 @@ def _table(studio: Studio, lines: Sequence[tuple[Entry, Sequence[Phrase]]]) -> M
 
 def _alike(studio: Studio, text: str, kind: str) -> Markup:
     with studio.cache() as cache:
-        found = cache.search(text, kind if kind in KINDS else None)  # type: ignore[arg-type]
+        found = cache.search(text, next((each for each in KINDS if each == kind), None))
         thresholds = ", ".join(f"{k} {cache.thresholds.of(k):.3f}" for k in KINDS)
     if not found:
         return tag("p", "Nothing in the cache was filed by this model's embedder.", cls="c-dim")

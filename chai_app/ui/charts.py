@@ -23,13 +23,13 @@ def day_bars(days: Sequence[tuple[str, float, float]], names: tuple[str, str], l
     step = (_WIDTH - 40) / max(len(shown), 7)
     bars = []
     for i, (day, lower, upper) in enumerate(shown):
+        title = tag("title", f"{day}: {names[0]} {lower:g}, {names[1]} {upper:g}")
         x, base = 34 + i * step, _HEIGHT - 24
         low, high = (_HEIGHT - 40) * lower / most, (_HEIGHT - 40) * upper / most
-        words = tag("title", f"{day}: {names[0]} {lower:g}, {names[1]} {upper:g}")
         bars.append(
             tag(
                 "g",
-                words,
+                title,
                 tag("rect", x=f"{x:.1f}", y=f"{base - low:.1f}", width=f"{step * 0.7:.1f}", height=f"{low:.1f}", rx=2,
                     style="fill:var(--c-hit)"),
                 tag("rect", x=f"{x:.1f}", y=f"{base - low - high:.1f}", width=f"{step * 0.7:.1f}", height=f"{high:.1f}",
@@ -59,7 +59,8 @@ def map_picture(shown: EntityMap) -> Markup:
         return tag("p", "No entities yet.", cls="c-dim")
     margin = 34
     span = _MAP_SIZE - 2 * margin
-    dots, names = [], []
+    dots: list[Markup] = []
+    names: list[Markup] = []
     taken: list[tuple[float, float]] = []
     for point in sorted(shown.points, key=lambda p: -p.entries):
         x, y = margin + point.x * span, margin + (1 - point.y) * span

@@ -32,10 +32,10 @@ _TEXTS = ("negative_prompt", "camera_motion", "image", "extend", "model", "reuse
 class Form:
     """The fields by name, in the order in which Gradio hands their values over."""
 
-    fields: dict[str, gr.components.Component] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def components(self) -> list[gr.components.Component]:
+    def components(self) -> list[Any]:
         """The fields for `inputs=` and `outputs=`."""
         return list(self.fields.values())
 
@@ -53,7 +53,7 @@ def build_form(studio: Studio) -> Form:
     names = [(f"{s.name}{'' if s.model else ' (weights missing)'}", s.name) for s in studio.models()]
     if studio.model not in [value for _, value in names]:
         names.append((studio.model, studio.model))
-    fields: dict[str, gr.components.Component] = {}
+    fields: dict[str, Any] = {}
     fields["prompt"] = gr.Textbox(
         label="Prompt",
         placeholder="a red balloon rising in the desert",

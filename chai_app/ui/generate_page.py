@@ -75,7 +75,7 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
         except ChaiError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    hidden = {"api_visibility": "private", "show_progress": "hidden"}
+    hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     changes = [*(component.change for component in fields.components), source.change]
     gr.on(
         changes,
@@ -85,17 +85,15 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
         trigger_mode="always_last",
         concurrency_limit=4,
         concurrency_id="plan",
-        **hidden,  # type: ignore[arg-type]
+        **hidden,
     )
-    go.click(submit, fields.components, [plan, submitted], concurrency_limit=8, **hidden)  # type: ignore[arg-type]
-    compare.click(submit_comparison, fields.components, [plan, submitted], **hidden)  # type: ignore[arg-type]
-    source.change(fill, source, fields.components, **hidden)  # type: ignore[arg-type]
-    preset = fields.fields["preset"]
-    preset.input(  # type: ignore[attr-defined]
-        lambda name: fields.updates(preset_fields(name, studio)), preset, fields.components, **hidden
-    )
+    go.click(submit, fields.components, [plan, submitted], concurrency_limit=8, **hidden)
+    compare.click(submit_comparison, fields.components, [plan, submitted], **hidden)
+    source.change(fill, source, fields.components, **hidden)
+    preset: Any = fields.fields["preset"]
+    preset.input(lambda name: fields.updates(preset_fields(name, studio)), preset, fields.components, **hidden)
     # Answers to a click arrive in a field that nobody sees; the page's script takes it from there.
-    submitted.change(None, submitted, None, js="(text) => { window.chai && window.chai.submitted(text) }", **hidden)  # type: ignore[arg-type]
+    submitted.change(None, submitted, None, js="(text) => window.chai?.submitted(text)", **hidden)
     return fields, source
 
 

@@ -37,7 +37,7 @@ def tag(name: str, /, *children: object, cls: str = "", **attributes: object) ->
 
 def join(parts: Iterable[object], between: str = "") -> Markup:
     """Several parts as one."""
-    return Markup(escape(between)).join(parts)
+    return Markup(escape(between)).join(escape(part) for part in parts)
 
 
 def button(

@@ -1,0 +1,260 @@
+"""Many people at one browser UI: do errors appear, is a video lost, does memory grow?
+
+Run it as `python -m chai_app.bench.ui`. It starts a server of its own with empty folders, lets clients read and
+generate at random through the same calls as pages and programs, and tells, for each kind of call, how many there were,
+how many failed and how long they took; then what became of every video that was asked for, and the server's memory over
+time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..models import DEMO
+from .header import header, printed
+
+_ROOT = Path(__file__).parents[2]
+_START_S, _DRAIN_S, _CALL_S = 600, 1_800, 600
+_MEMORY_EVERY_S = 5.0
+_WARM_UP = 0.2  # share of the time after which memory should stay as it is
+COLOURS = ("red", "blue", "green", "yellow", "purple", "orange")
+THINGS = ("balloon", "star", "boat", "car", "fish", "rocket")
+PLACES = ("in the desert", "on the moon", "on the ocean", "in the city")
+
+
+@dataclass
+class Calls:
+    """What the clients saw; seconds of each call by its kind, and every error in words."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
+    memory: list[tuple[float, int]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def timed(self, kind: str, call: Callable[[], Any]) -> Any:
+        """What `call` gives, None if it fails; either is written down."""
+        started = time.perf_counter()
+        try:
+            answer = call()
+        except Exception as error:
+            with self.lock:
+                self.errors.append(f"{kind}: {type(error).__name__}: {error}")
+            return None
+        with self.lock:
+            self.seconds.setdefault(kind, []).append(time.perf_counter() - started)
+        return answer
+
+
+class Site:
+    """A browser UI in another process, as pages and programs call it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        config = json.loads(self._get("/config"))
+        self._bridge = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "c-bridge")
+
+    def ask(self, function: str, message: dict[str, Any]) -> dict[str, Any]:
+        """What the page's script asks. Raises: RuntimeError for an answer that tells of a problem."""
+        body = {"session_hash": "bench", "component_id": self._bridge, "fn_name": function, "data": message}
+        request = urllib.request.Request(
+            f"{self.url}/gradio_api/component_server",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=_CALL_S) as answer:
+            values: dict[str, Any] = json.loads(answer.read())
+        if values.get("problem"):
+            raise RuntimeError(values["problem"])
+        return values
+
+    def page(self) -> bytes:
+        """The page as a browser first gets it."""
+        return self._get("/")
+
+    def file(self, path: str) -> bytes:
+        """A file that the server gives out."""
+        return self._get(f"/gradio_api/file={quote(path)}")
+
+    def _get(self, path: str) -> bytes:
+        with urllib.request.urlopen(self.url + path, timeout=_CALL_S) as answer:
+            content: bytes = answer.read()
+            return content
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark and print its tables."""
+    parser = argparse.ArgumentParser(prog="python -m chai_app.bench.ui", description=__doc__)
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--model", default=DEMO)
+    parser.add_argument("--steps", type=int, default=8, help="denoising steps of a full run; a hit takes half")
+    parser.add_argument("--pause", type=float, default=2.0, help="seconds that a client rests between two calls")
+    parser.add_argument("--share", type=float, default=0.02, help="of calls that ask for a video")
+    parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--json", metavar="FILE", help="the raw figures")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="chai-bench-ui-") as folder:
+        calls, report = run(options, Path(folder))
+    about = header("ui", sys.argv[1:] if arguments is None else arguments, options.seed, ("gradio", "torch"))
+    print(printed(about) + "\n")
+    print_tables(calls, report)
+    if options.json:
+        raw = {"seconds": calls.seconds, "errors": calls.errors, "memory": calls.memory}
+        values = {**about, "options": vars(options), **report, **raw}
+        Path(options.json).write_text(json.dumps(values, indent=1), encoding="utf-8")
+    if calls.errors or report["lost"]:
+        sys.exit(1)
+
+
+def run(options: argparse.Namespace, folder: Path) -> tuple[Calls, dict[str, Any]]:
+    """Start a server, let the clients loose, wait for the last video, count."""
+    environment = {**os.environ, "CHAI_HOME": str(folder / "home"), "CHAI_OUTPUT": str(folder / "videos")}
+    command = [sys.executable, "app.py", "ui", "--no-browser", "-m", options.model]
+    with (folder / "log").open("w+") as log:
+        server = subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=log, stderr=log)
+        try:
+            site = Site(_url(server, folder / "log"))
+            calls = Calls()
+            _load(options, site, server.pid, calls)
+            return calls, _settle(site, calls, options)
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+def _url(server: subprocess.Popen[bytes], log: Path) -> str:
+    """Where the server says that it is."""
+    end = time.monotonic() + _START_S
+    while time.monotonic() < end and server.poll() is None:
+        for line in log.read_text().splitlines():
+            if line.startswith("CHAI is at "):
+                return line.split()[3]
+        time.sleep(0.2)
+    raise RuntimeError(f"the server did not start: {log.read_text()[-2000:]}")
+
+
+def _load(options: argparse.Namespace, site: Site, pid: int, calls: Calls) -> None:
+    started = time.monotonic()
+    end = started + 60 * options.minutes
+    threads = [threading.Thread(target=_client, args=(options, site, calls, i, end)) for i in range(options.clients)]
+    for thread in threads:
+        thread.start()
+    while time.monotonic() < end:
+        memory = _memory_bytes(pid)
+        if memory is not None:
+            calls.memory.append((time.monotonic() - started, memory))
+        time.sleep(min(_MEMORY_EVERY_S, max(end - time.monotonic(), 0)))
+    for thread in threads:
+        thread.join()
+
+
+def _client(options: argparse.Namespace, site: Site, calls: Calls, i: int, end: float) -> None:
+    """One person: looks at pages, follows the queue, now and then asks for a video."""
+    chance = random.Random(options.seed * 1_000 + i)
+    calls.timed("page", site.page)
+    while time.monotonic() < end:
+        if chance.random() < options.share:
+            prompt = f"a {chance.choice(COLOURS)} {chance.choice(THINGS)} {chance.choice(PLACES)}"
+            _submit(options, site, calls, prompt, chance.randrange(2**31))
+        else:
+            kind = chance.choice(("poll", "poll", "poll", "view_cache", "view_gallery", "page", "view_system"))
+            if kind == "poll":
+                calls.timed("poll", lambda: site.ask("poll", {"version": ""}))
+            elif kind == "page":
+                calls.timed("page", site.page)
+            else:
+                calls.timed(kind, lambda kind=kind: site.ask("act", {"act": kind, "args": {}}))
+        time.sleep(options.pause * chance.uniform(0.5, 1.5))
+
+
+def _submit(options: argparse.Namespace, site: Site, calls: Calls, prompt: str, seed: int) -> None:
+    from gradio_client import Client
+
+    settings = {"num_inference_steps": options.steps, "fast_steps": max(1, options.steps // 2), "seed": seed}
+
+    def call() -> str:
+        client = Client(site.url, verbose=False)
+        return str(client.predict(prompt, settings, api_name="/submit"))
+
+    job = calls.timed("submit", call)
+    if job is not None:
+        with calls.lock:
+            calls.jobs.append(job)
+
+
+def _settle(site: Site, calls: Calls, options: argparse.Namespace) -> dict[str, Any]:
+    """Wait until the queue is empty; then every video that was asked for has to be there, and play."""
+    from gradio_client import Client
+
+    client = Client(site.url, verbose=False)
+    end = time.monotonic() + _DRAIN_S
+    while True:
+        jobs = {job["id"]: job for job in client.predict(api_name="/queue")}
+        waiting = [job for job in jobs.values() if job["state"] in ("queued", "running")]
+        if not waiting or time.monotonic() > end:
+            break
+        time.sleep(1)
+    lost, hits = [], 0
+    for id in calls.jobs:
+        job = jobs.get(id)
+        if job is None or job["state"] != "done":
+            lost.append(f"{id}: {'not on the list' if job is None else job['error'] or job['state']}")
+        elif len(site.file(job["file"])) < 100:
+            lost.append(f"{id}: its file is empty")
+        else:
+            hits += job["report"]["reuse"]["outcome"] == "hit"
+    after = options.minutes * 60 * _WARM_UP
+    later = [memory for at, memory in calls.memory if at >= after]
+    third = max(len(later) // 3, 1)
+    memory = (statistics.median(later[:third]), statistics.median(later[-third:])) if later else None
+    return {"asked": len(calls.jobs), "lost": lost, "hits": hits, "memory_bytes": memory}
+
+
+def _memory_bytes(pid: int) -> int | None:
+    """What a process has in memory; None where the system does not tell in this way."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def print_tables(calls: Calls, report: dict[str, Any]) -> None:
+    """The figures for people."""
+    print("| call | n | median | p95 | most |\n| --- | --- | --- | --- | --- |")
+    for kind, seconds in sorted(calls.seconds.items()):
+        ordered = sorted(seconds)
+        p95 = ordered[min(int(0.95 * len(ordered)), len(ordered) - 1)]
+        median = statistics.median(ordered)
+        print(
+            f"| {kind} | {len(ordered)} | {1000 * median:.0f} ms | {1000 * p95:.0f} ms | {1000 * ordered[-1]:.0f} ms |"
+        )
+    print(f"\nerrors: {len(calls.errors)}")
+    for error in calls.errors[:20]:
+        print(f"  {error}")
+    print(f"videos: {report['asked']} asked for, {report['hits']} of them hits, {len(report['lost'])} lost")
+    for line in report["lost"][:20]:
+        print(f"  {line}")
+    if report["memory_bytes"]:
+        before, after = report["memory_bytes"]
+        print(f"memory of the server: {before / 1e6:.0f} MB after warm-up, {after / 1e6:.0f} MB at the end")
+
+
+if __name__ == "__main__":
+    main()
