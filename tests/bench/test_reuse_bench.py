@@ -1,50 +1,99 @@
-"""The benchmark of reuse: what a donor shares, how the table is made, and a run at the smallest size."""
+"""The benchmark of reuse: what donors share, how the table is made, and a run at the smallest size."""
 
 import json
 from random import Random
 
 import pytest
 
-from chai_app.bench.reuse import Arm, Sample, donor_spec, main, rows
-from chai_app.demo.world import held_out_specs
+from chai_app.bench.reuse import Arm, conclusions, fewest_steps, main, rows
+from chai_app.bench.worlds import asked_specs, donor_spec, shared, stream_specs, warm_specs, words
 
 
-@pytest.mark.parametrize("shares_object", [True, False])
-def test_a_donor_shares_the_thing_or_the_scene_and_nothing_else(shares_object):
-    for asked in held_out_specs(30):
-        donor = donor_spec(asked, Random(asked.seed), shares_object)
-        assert (donor.things == asked.things) == shares_object
-        assert (donor.scene == asked.scene) != shares_object
+@pytest.mark.parametrize("shares", ["object", "scene", "both", "nothing"])
+def test_a_donor_shares_what_it_should_and_nothing_else(shares):
+    for asked in asked_specs(30):
+        donor = donor_spec(asked, Random(asked.seed), shares)
+        assert shared(asked, donor) == shares
         assert donor.motion != asked.motion
-        if not shares_object:
+        if shares in ("scene", "nothing"):
             assert donor.things[0].object != asked.things[0].object
             assert donor.things[0].colour != asked.things[0].colour
 
 
-def test_the_table_compares_each_arm_with_the_first_prompt_by_prompt():
-    arms = [Arm("full", 30), Arm("auto", 8)]
-
-    def sample(prompt, arm, seconds, is_right):
-        right = dict.fromkeys(("object", "colour", "scene", "motion", "count"), is_right)
-        return Sample(prompt, arm.name, seconds, right, 0.9, 30.0)
-
-    samples = [sample(i, arms[0], 4.0, True) for i in range(8)] + [sample(i, arms[1], 1.0, i > 1) for i in range(8)]
-    full, fast = rows(samples, arms)
-    assert (full["score"], full["difference"], full["interval"]) == (1.0, 0.0, [0.0, 0.0])
-    assert (fast["times_faster"], fast["score"], fast["difference"]) == (4.0, 0.75, -0.25)
-    low, high = fast["interval"]
-    assert low < -0.25 < high <= 0
+def test_the_cache_begins_with_every_thing_and_every_scene_that_is_asked_for():
+    asked = asked_specs(200)
+    warm = warm_specs(asked)
+    assert {spec.things for spec in asked} <= {spec.things for spec in warm}
+    assert {spec.scene for spec in asked} <= {spec.scene for spec in warm}
+    assert len(warm) == len({spec.things for spec in asked}) + len({spec.scene for spec in asked}) == 42
 
 
-def test_a_run_at_the_smallest_size_prints_a_line_for_each_arm(tmp_path, capsys):
-    main(["--prompts", "1", "--full-steps", "2", "--steps", "2", "--json", str(tmp_path / "reuse.json")])
-    written = json.loads((tmp_path / "reuse.json").read_text())
-    assert [row["arm"] for row in written["table"]] == [
-        "2 steps, full",
-        "2 steps, no cache",
-        "2 steps, Cache Attention",
+def test_more_prompts_begin_with_the_same_ones():
+    assert asked_specs(60)[:7] == asked_specs(7)
+    assert words(asked_specs(3)[2], 2) == words(asked_specs(60)[2], 2)
+
+
+def test_a_stream_is_skewed_by_zipfs_law():
+    stream = stream_specs(4000)
+    counts = sorted(sum(spec.things == things for spec in stream) for things in {s.things for s in stream})[::-1]
+    assert counts[0] / counts[1] == pytest.approx(2, rel=0.2)
+    assert counts[0] / counts[9] == pytest.approx(10, rel=0.4)
+    assert stream_specs(4000)[:50] == stream_specs(50)
+
+
+def sample(prompt, arm, seconds, is_right):
+    right = dict.fromkeys(("object", "colour", "scene", "motion"), is_right)
+    near = {"certainty": 0.9, "consistency": 0.9, "psnr_db": 30.0, "ssim": 0.9, "feature_distance": 0.1}
+    values = {"prompt": prompt, "arm": arm.name, "seconds": seconds, "stages": {"denoise": seconds}}
+    return {**values, **near, "right": right, "score": float(is_right)}
+
+
+def table_of(**rights):
+    """A table over 8 prompts; names such as auto_8 or full_30 say the arm, values how many prompts come out right."""
+    arms = [Arm(name.split("_")[0], int(name.split("_")[1])) for name in rights]
+    made = [
+        sample(i, arm, float(arm.steps), i >= 8 - n)
+        for arm, n in zip(arms, rights.values(), strict=True)
+        for i in range(8)
     ]
+    return rows(made, arms)
+
+
+def test_the_table_compares_each_arm_with_the_first_prompt_by_prompt():
+    full, plain, hit = table_of(full_32=8, fast_8=4, auto_8=6)
+    assert (full["score"], full["difference"], full["interval"]) == (1.0, 0.0, [0.0, 0.0])
+    assert (hit["times_faster"], hit["score"], hit["difference"]) == (4.0, 0.75, -0.25)
+    low, high = hit["interval"]
+    assert low < -0.25 < high <= 0
+    assert hit["gain_over_no_cache"][0] == 0.25
+    assert "gain_over_no_cache" not in plain
+
+
+def test_fewest_steps_are_told_only_down_to_the_first_loss():
+    """3 steps that happen to be right do not count behind 4 that are not."""
+    table = table_of(full_30=6, fast_8=6, fast_5=5, auto_8=6, auto_5=6, auto_4=4, auto_3=6)
+    assert fewest_steps(table, "auto")["steps"] == 5
+    assert fewest_steps(table, "fast")["steps"] == 8
+    assert fewest_steps(table_of(full_30=8, fast_8=2), "fast") is None
+    said = conclusions(table)
+    assert said[0].startswith("With the cache, 5 steps hold")
+    assert "6.00x faster" in said[0]
+
+
+def test_a_run_at_the_smallest_size_prints_a_line_for_each_arm_and_is_not_made_twice(tmp_path, capsys):
+    path, plot = tmp_path / "reuse.json", tmp_path / "reuse.png"
+    arguments = ["--prompts", "1", "--full-steps", "2", "--steps", "2", "--json", str(path)]
+    main(arguments)
+    written = json.loads(path.read_text())
+    names = ["2 steps, full", "2 steps, no cache", "2 steps, Cache Attention"]
+    assert [row["arm"] for row in written["table"]] == names
     assert len(written["samples"]) == 3
     full, fast, hit = written["table"]
     assert full["psnr_db"] == fast["psnr_db"] > hit["psnr_db"]  # without a donor two steps are two steps
+    assert fast["ssim"] == pytest.approx(1)
+    assert written["samples"][2]["donor_shares"] in ("object", "scene")
     assert "| 2 steps, Cache Attention | 1 |" in capsys.readouterr().out
+    main([*arguments, "--plot", str(plot)])
+    assert "the cache holds" not in capsys.readouterr().err  # nothing was left to make
+    assert json.loads(path.read_text())["samples"] == written["samples"]
+    assert plot.read_bytes().startswith(b"\x89PNG")
