@@ -29,7 +29,7 @@ from ..attention import Donor, capture_points
 from ..demo.judge import Judge, load_judge
 from ..demo.world import ClipSpec
 from ..errors import BadRequest
-from .arms import ARMS, GROUPS, Arm
+from .arms import ARMS, GROUPS, OTHER_SHAPES, Arm
 from .header import header
 from .header import printed as printed_header
 from .journal import Journal, write_json
@@ -89,6 +89,10 @@ class Bench:
         """What the arm attends to in a run of this many steps."""
         if arm.shows == "object and scene":
             return [Donor(clean=self.donor(shows).latents) for shows in ("object", "scene")]
+        if arm.kind in OTHER_SHAPES:
+            frames = self.studio.frames(self.latents_of(arm.shows, lambda made: made.latents))
+            size, number = {"48 px": (48, 17), "96 px": (96, 17), "9 frames": (64, 9)}[arm.kind]
+            return [Donor(clean=self.studio.encoded(frames[:, :number], size))]
         if arm.kind != "steps":
             kind = OtherNoise if arm.kind == "other noise" else Donor
             return [kind(clean=self.latents_of(arm.shows, lambda made: made.latents))]

@@ -8,8 +8,9 @@ from typing import Literal
 from ..attention import PAPER, Recipe
 
 Shows = Literal["hit", "object", "scene", "both", "nothing", "answer", "object and scene", ""]
-Kind = Literal["clean", "steps", "other noise"]
+Kind = Literal["clean", "steps", "other noise", "48 px", "96 px", "9 frames"]
 
+OTHER_SHAPES: tuple[Kind, ...] = ("48 px", "96 px", "9 frames")
 ANY_STEP = tuple(range(2, 1001))
 
 
@@ -21,7 +22,8 @@ class Arm:
         them; "answer" is the full run of the very prompt and seed, the best donor there can be; "object and scene" are
         two donors. Empty for no donor.
     kind: finished latents under the run's own noise; those that the donor's run had at the nearest noise levels (the
-        paper's way); finished latents under another noise.
+        paper's way); finished latents under another noise; or those of the same video in another size or cut
+        short, through the autoencoder, and resampled.
     recipe: None attends to nothing: then `start_level`, below 1, begins at that noise level with the donor's latents.
     """
 
@@ -38,6 +40,7 @@ def _arms() -> list[Arm]:
     arms = [Arm("no cache", "baseline", "", recipe=None), Arm("paper", "baseline", kind="steps")]
     arms += [Arm("clean re-noised", "donor kind")]
     arms += [Arm("clean, other noise", "donor kind", kind="other noise")]
+    arms += [Arm(f"donor of {kind}", "donor kind", kind=kind) for kind in OTHER_SHAPES]
     arms += [Arm("two donors joined", "donor kind", "object and scene")]
     arms += [Arm(f"shares {shows}", "relevance", shows) for shows in ("object", "scene", "both", "nothing")]
     arms += [Arm("the answer itself", "relevance", "answer")]

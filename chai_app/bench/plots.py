@@ -103,7 +103,7 @@ def draw_quality(table: Sequence[dict[str, Any]], path: Path) -> None:
         full = table[0]
         axes.axhline(100 * full["score"], color=GREY, linestyle="--", linewidth=1)
         axes.plot(full["median_s"], 100 * full["score"], "*", color="black", markersize=11, label=full["arm"])
-        for kind, colour, marker in (("Cache Attention", BLUE, "o"), ("no cache", ORANGE, "s")):
+        for kind, colour, marker in (("Cache Attention", BLUE, "o"), ("no cache", RED, "s")):
             lines = sorted((line for line in table[1:] if line["arm"].endswith(kind)), key=lambda line: line["steps"])
             x, y = [line["median_s"] for line in lines], [100 * line["score"] for line in lines]
             spread = [[100 * abs(line["interval"][end] - line["difference"]) for line in lines] for end in (0, 1)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..attention import Donor, Recipe, cache_attention
@@ -119,3 +120,14 @@ class Studio:
         collector = FrameCollector("uint8")
         collector.add_clip(self.pipeline.decode_latents(latents, self.defaults.num_frames), skip=0, keep=0)
         return cast(Tensor, collector.result()).numpy()
+
+    @torch.no_grad()
+    def encoded(self, frames: Pixels, side_px: int) -> Tensor:
+        """Latents of videos in another size.
+
+        Args: frames: (B, T, H, W, 3).
+        Returns: (B, C, t, side_px / 8, side_px / 8).
+        """
+        videos, number = torch.from_numpy(frames).movedim(-1, 2).float() / 127.5 - 1, frames.shape[1]  # (B, T, 3, H, W)
+        smooth = F.interpolate(videos.flatten(0, 1), size=(side_px, side_px), mode="bilinear", antialias=True)
+        return self.pipeline.vae.encode(smooth.unflatten(0, (-1, number)).transpose(1, 2)).latent_dist.mode()

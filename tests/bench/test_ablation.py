@@ -43,6 +43,16 @@ def test_by_turns_a_hit_shares_the_object_or_the_scene(bench):
     assert torch.equal(hit[1], bench.donor("scene").latents[1])
 
 
+@pytest.mark.parametrize(("kind", "shape"), [("48 px", (5, 6, 6)), ("9 frames", (3, 8, 8))])
+def test_a_donor_of_another_size_or_duration_is_the_same_video_brought_to_it(bench, kind, shape):
+    (donor,) = bench.donors(ARMS[f"donor of {kind}"], 2)
+    assert tuple(donor.clean.shape[2:]) == shape
+    back = donor.at(0.0, bench.task.noise)
+    other = bench.donor("nothing").latents
+    hit = bench.latents_of("hit", lambda made: made.latents)
+    assert (back - hit).square().mean() < (other - hit).square().mean()
+
+
 def test_passes_of_the_donor_through_the_blocks_are_counted(bench):
     assert bench.make(ARMS["clean re-noised"], 2).passes == 2
     assert bench.make(ARMS["all blocks, donor through them"], 2).passes == 3  # step 2 alone reuses
