@@ -7,6 +7,8 @@ CHAI_OUTPUT       folder for videos whose place was not given (default: videos i
 CHAI_STORE        what enters the cache: full (full runs, the default), hits (what was made by reuse, too) or nothing
 CHAI_REUSE_DEPTH  with CHAI_STORE=hits, how many generations of reuse may lie between an entry and a full run
                   (default: 2)
+CHAI_COUNT_GATE   what a video of two dogs is to a prompt with three: on (its likeness counts for less, the more the
+                  counts differ; the default), equal (nothing) or off (counts are not compared: phrases alone decide)
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ BUNDLED_MODELS = Path(__file__).resolve().parent.parent / "assets"
 """Folder of the models that are shipped with the program; `demo` is one of them."""
 
 Store = Literal["full", "hits", "nothing"]
+CountGate = Literal["on", "equal", "off"]
 DEEPEST = 100
 
 
@@ -31,7 +34,8 @@ class Settings:
     """Folders in use, none of which is made before something is written into it, and what enters the cache.
 
     reuse_depth is the most generations of reuse between an entry and a full run; it matters where hits enter.
-    Raises: BadRequest for a store or a depth that there is not.
+    count_gate says how counts that differ weigh when phrases are compared.
+    Raises: BadRequest for a store, a depth or a gate that there is not.
     """
 
     home: Path
@@ -39,10 +43,14 @@ class Settings:
     output_folder: Path
     store: Store = "full"
     reuse_depth: int = 2
+    count_gate: CountGate = "on"
 
     def __post_init__(self) -> None:
         if self.store not in get_args(Store):
             raise BadRequest(f"CHAI_STORE is {self.store!r}: set it to one of {', '.join(get_args(Store))}.")
+        if self.count_gate not in get_args(CountGate):
+            gates = ", ".join(get_args(CountGate))
+            raise BadRequest(f"CHAI_COUNT_GATE is {self.count_gate!r}: set it to one of {gates}.")
         if not 1 <= self.reuse_depth <= DEEPEST:
             raise BadRequest(f"CHAI_REUSE_DEPTH is {self.reuse_depth}: set it to a whole number from 1 to {DEEPEST}.")
 
@@ -59,12 +67,14 @@ class Settings:
 
             home = platformdirs.user_cache_path("chai", appauthor=False)
         store = (values.get("CHAI_STORE") or "").strip().lower() or cls.store
+        gate = (values.get("CHAI_COUNT_GATE") or "").strip().lower() or cls.count_gate
         return cls(
             home=home,
             models_folder=_folder(values.get("CHAI_MODELS")) or home / "models",
             output_folder=_folder(values.get("CHAI_OUTPUT")) or Path("videos"),
             store=cast(Store, store),
             reuse_depth=_depth(values.get("CHAI_REUSE_DEPTH")) or cls.reuse_depth,
+            count_gate=cast(CountGate, gate),
         )
 
 

@@ -41,7 +41,8 @@ _NUMBERS = 2**40  # more entries, and more of anything, than there will be
 class Candidate:
     """An entry that was considered. wanted is the prompt's phrase, found the entry's; score is similarity (a cosine)
     times count_likeness; covers counts the prompt's entities that it would serve; lost_because is None for the one
-    that was taken; serves are the phrases that covers counts."""
+    that was taken; serves are the phrases that covers counts; counts says, where they differ, how many the entry
+    shows and how much that counts for, such as "2 of 3 dogs: 0.72"."""
 
     entry_id: str
     prompt: str
@@ -54,6 +55,7 @@ class Candidate:
     covers: int
     lost_because: str | None
     serves: tuple[str, ...] = ()
+    counts: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Decision:
         lines = [] if self.is_hit else ["Miss: no candidate fits."]
         for c in self.candidates:
             what = f"{c.found!r} of {c.prompt!r} for {c.wanted!r}, score {c.score:.3f}"
+            what += f" ({c.counts})" if c.counts else ""
             lines.append(f"Hit: {what}." if c.lost_because is None else f"Not {what}: {c.lost_because}.")
         return lines
 
@@ -109,6 +112,7 @@ class _Matches:
     vectors: Ints
     similarities: Floats
     likenesses: Floats
+    counts: Ints
 
     @property
     def scores(self) -> Floats:
@@ -186,7 +190,7 @@ def _matches(
     best = order[first]
     in_prompt = np.array(list(asked))[of[best]]
     vectors = shelf.vectors[places[is_found][which[best]]]
-    return _Matches(in_prompt, entries[best], vectors, similarities[best], likenesses[best])
+    return _Matches(in_prompt, entries[best], vectors, similarities[best], likenesses[best], counts[best])
 
 
 def _likenesses(asked: Sequence[Entity], of: Ints, counts: Ints, count_likeness: CountLikeness) -> Floats:
@@ -201,7 +205,7 @@ def _likenesses(asked: Sequence[Entity], of: Ints, counts: Ints, count_likeness:
 def _together(matches: Sequence[_Matches]) -> _Matches:
     if not matches:
         none, nothing = np.empty(0, np.int64), np.empty(0, np.float32)
-        return _Matches(none, none, none, nothing, nothing)
+        return _Matches(none, none, none, nothing, nothing, none)
     return _Matches(*(np.concatenate([getattr(m, field.name) for m in matches]) for field in fields(_Matches)))
 
 
@@ -264,7 +268,7 @@ def _choose(
 def _why_below(entity: Entity, similarity: float, threshold: float) -> str:
     if similarity >= threshold:
         return "another count" if entity.count is None else f"another count than {entity.count}"
-    return f"below the threshold {threshold:g}"
+    return f"below the threshold {threshold:.3g}"
 
 
 def _why_second(taken: Candidate, is_tied: bool, covers: int, is_deeper: bool) -> str:
@@ -306,6 +310,14 @@ def _candidate(
     similarity, likeness = float(matches.similarities[i]), float(matches.likenesses[i])
     score = similarity * likeness
     served = tuple(wanted[place].text for place in serves)
+    told = _counts(entity, int(matches.counts[i]), likeness)
     return Candidate(
-        id, prompt, entity.kind, entity.text, text, similarity, likeness, score, len(served), reason, served
+        id, prompt, entity.kind, entity.text, text, similarity, likeness, score, len(served), reason, served, told
     )
+
+
+def _counts(entity: Entity, found: int, likeness: float) -> str:
+    if entity.count is None or found in (NO_COUNT, entity.count) or likeness == 1:
+        return ""
+    things = " ".join(entity.text.split()[-len(entity.head.split()) :])
+    return f"{found} {'of' if found < entity.count else 'for'} {entity.count} {things}: {likeness:.2f}"
