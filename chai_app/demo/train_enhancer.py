@@ -29,7 +29,7 @@ FOLDER = BUNDLED_MODELS / "enhancer"
 PAD, END, UNKNOWN, ANSWER = "<pad>", "</s>", "<unk>", "<caption>"
 TEMPLATE = "{prompt} " + ANSWER
 MAX_LENGTH = 64
-SETTINGS = Settings(steps=2400, batch_size=32, peak_lr=2.5e-3, seed=51)
+SETTINGS = Settings(steps=1200, batch_size=32, peak_lr=2.5e-3, seed=51)
 NO_LABEL = -100
 
 
@@ -127,6 +127,7 @@ def save_enhancer(tokenizer: PreTrainedTokenizerFast, model: OlmoeForCausalLM, f
         "template": TEMPLATE,
         "max_new_tokens": 32,
         "temperature": 0.7,
+        "dtype": "fp32",
         "lynx_dial": 0.0,
         "knows_all_words": False,
         "training": figures,

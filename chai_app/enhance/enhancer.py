@@ -60,8 +60,8 @@ class Enhancer:
         """Read a model from this machine.
 
         Args:
-            name: demo, olmoe, qwen3-moe, mixtral, owner/name, or a folder. dtype: fp32, bf16 or fp16; None takes fp32
-                for the demo enhancer and bf16 for others.
+            name: demo, olmoe, qwen3-moe, mixtral, owner/name, or a folder. dtype: fp32, bf16 or fp16; None is the
+                model's own, bf16 unless its card says otherwise.
         Raises: BadRequest, MissingWeights, DamagedCheckpoint.
         """
         settings = Settings.from_environment() if settings is None else settings
@@ -72,7 +72,9 @@ class Enhancer:
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         formats = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        number_format = formats[dtype or ("fp32" if name == DEMO else "bf16")]
+        number_format = formats.get(dtype or manner.dtype)
+        if number_format is None:
+            raise BadRequest(f"Unknown number format {dtype or manner.dtype!r}: choose one of {', '.join(formats)}.")
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             # "eager" runs one expert after the other and reads none that nobody asked for.
@@ -123,7 +125,7 @@ class Enhancer:
             self.statistics = statistics
             for start in range(0, len(left), batch_size):
                 rows = left[start : start + batch_size]
-                texts = self._write([prompts[i] for i in rows], rows, seed, on_text)
+                texts = self.write([prompts[i] for i in rows], seed, on_text, rows)
                 for i, text in zip(rows, texts, strict=True):
                     found[i] = checked(prompts[i], text, entities_of)
         return [found[i] for i in range(len(prompts))]
@@ -147,12 +149,20 @@ class Enhancer:
         words = dict.fromkeys(re.findall(r"[^\W_]+", prompt))
         return [word for word in words if unk is not None and unk in self.tokenizer(word).input_ids]
 
-    def _write(self, prompts: Sequence[str], numbers: Sequence[int], seed: int, on_text: OnText | None) -> list[str]:
+    def write(
+        self, prompts: Sequence[str], seed: int = 0, on_text: OnText | None = None, numbers: Sequence[int] | None = None
+    ) -> list[str]:
+        """The model's captions for one batch, as they come: not compared with the prompts.
+
+        Args:
+            numbers: what `on_text` is to call the prompts; None counts from 0.
+        """
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
         from .sampling import Sampler, Watcher
 
+        numbers = range(len(prompts)) if numbers is None else numbers
         texts = [self.manner.text_for(prompt, self.tokenizer) for prompt in prompts]
         given = self.tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False)
         given = given.to(self.model.device)

@@ -61,7 +61,8 @@ class Manner:
     """How a model is asked and how it answers.
 
     template: the text of a request, with {prompt} in it; "" where the tokenizer's chat template, or else examples, do.
-    temperature: 0 takes the likeliest word. lynx_dial: how far experts are shared unless told otherwise.
+    temperature: 0 takes the likeliest word. lynx_dial, dtype: how far experts are shared, and in which number format
+    it runs, unless told otherwise.
     """
 
     template: str = ""
@@ -70,6 +71,7 @@ class Manner:
     top_p: float = 0.9
     lynx_dial: float = DEFAULT_DIAL
     knows_all_words: bool = True
+    dtype: str = "bf16"
 
     def text_for(self, prompt: str, tokenizer: Any) -> str:
         """What the model is given for `prompt`."""

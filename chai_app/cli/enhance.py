@@ -1,0 +1,140 @@
+"""`enhance`: short prompts into full captions, shown for reading and editing before anything is made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ..enhance import Enhanced, Enhancer
+from ..errors import BadRequest
+from ..files import check_folder, whole_file
+from ..prompts import extract
+from ..settings import Settings
+from . import options
+from .batch import read_lines
+from .show import check_json_file, console_for, shortened, write_json
+
+HELP = """Turn short prompts into full captions.
+
+Give prompts, or a file of them as batch takes it. Whatever a prompt names stays in its caption; where something would
+have been lost, the prompt is left as it is, and you are told. With -o the captions go to a file that batch takes:
+read it, edit it, then make the videos.
+
+[bold]Examples[/bold]
+
+  python app.py enhance "red balloon" "two fish, reef"
+
+  python app.py enhance prompts.txt -o captions.txt && python app.py batch captions.txt
+
+  python app.py enhance "a tiger in the jungle" --model olmoe
+"""
+
+EnhancerName = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="demo, olmoe, qwen3-moe, mixtral, a folder, or owner/name from the Hugging Face hub."
+    ),
+]
+Dial = Annotated[
+    float | None,
+    typer.Option("--lynx", metavar="DIAL", help="How far prompts of a batch share experts: 0 is exact, 1 most."),
+]
+
+
+def enhance(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT|FILE", help="Prompts, or one file of prompts.")],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the captions here; .jsonl keeps all other fields."),
+    ] = None,
+    seed: options.Seed = None,
+    model: EnhancerName = "demo",
+    dial: Dial = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=1024, help="Prompts written at once.")] = 16,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    json_file: options.JsonFile = None,
+) -> None:
+    console = console_for(json_file)
+    check_json_file(json_file)
+    path = None if output is None else Path(output).expanduser()
+    if path is not None:
+        check_folder(path)
+    requests = _requests(prompts)
+    if path is None and any(len(fields) > 1 for fields in requests):
+        console.print(Text("note ", "yellow").append("Only prompts are shown; -o FILE.jsonl keeps the other fields."))
+    enhanced = enhanced_prompts(
+        [fields["prompt"] for fields in requests], console, seed or 0, model, dial, batch_size, device, dtype
+    )
+    for each in enhanced:
+        show(console, each)
+    if path is not None:
+        _write(path, requests, enhanced)
+        console.print(Text("  ").append(str(path), "green"), soft_wrap=True)
+    write_json(json_file, {"prompts": [each.to_json() for each in enhanced]})
+
+
+def enhanced_prompts(
+    prompts: Sequence[str],
+    console: Console,
+    seed: int = 0,
+    model: str = "demo",
+    dial: float | None = None,
+    batch_size: int = 16,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> list[Enhanced]:
+    """The prompts, enhanced in one go, with a line that shows a caption as it grows."""
+    with console.status(f"[cyan]loading the enhancer[/cyan] {model}") as status:
+        enhancer = Enhancer.load(model, device, dtype, Settings.from_environment())
+
+        def on_text(number: int, text: str) -> None:
+            if text:
+                status.update(Text(f"{number + 1}/{len(prompts)} ", "dim").append(shortened(text, 70), "default"))
+
+        watch = on_text if console.is_terminal else None
+        return enhancer.enhance(prompts, extract, seed=seed, batch_size=batch_size, lynx_dial=dial, on_text=watch)
+
+
+def show(console: Console, enhanced: Enhanced) -> None:
+    """What a prompt was and what became of it."""
+    if enhanced.is_changed:
+        console.print(Text(enhanced.original, "dim"), soft_wrap=True)
+        console.print(Text("  ").append(enhanced.text, "default"), soft_wrap=True)
+    else:
+        console.print(Text(enhanced.original), soft_wrap=True)
+        console.print(Text("  note ", "yellow").append(enhanced.note, "default"), soft_wrap=True)
+
+
+def _requests(prompts: Sequence[str]) -> list[dict[str, Any]]:
+    """Fields of the requests: of a file's lines if the one prompt names a file, otherwise of the prompts."""
+    if len(prompts) == 1:
+        path = Path(prompts[0]).expanduser()
+        if path.suffix.lower() in (".txt", ".jsonl", ".ndjson") or (len(prompts[0]) < 200 and path.is_file()):
+            requests = [fields for _, fields in read_lines(path)]
+            if not requests:
+                raise BadRequest(f"{path} holds no prompt: write one per line.")
+            without = next((i for i, fields in enumerate(requests, 1) if not fields.get("prompt")), None)
+            if without is not None:
+                raise BadRequest(f"Request {without} of {path} has no prompt.")
+            return requests
+    return [{"prompt": prompt} for prompt in prompts]
+
+
+def _write(path: Path, requests: Sequence[dict[str, Any]], enhanced: Sequence[Enhanced]) -> None:
+    is_json = path.suffix.lower() in (".jsonl", ".ndjson")
+    lines = []
+    for fields, each in zip(requests, enhanced, strict=True):
+        if is_json:
+            original = {"original_prompt": each.original} if each.is_changed else {}
+            lines.append(json.dumps({**fields, "prompt": each.text, **original}, ensure_ascii=False))
+        else:
+            lines.append(" ".join(each.text.split()))
+    with whole_file(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
