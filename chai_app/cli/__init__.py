@@ -22,9 +22,12 @@ from .bench import HELP as BENCH_HELP
 from .bench import OPTIONS as BENCH_OPTIONS
 from .bench import bench
 from .cache import commands as cache_commands
+from .enhance import HELP as ENHANCE_HELP
+from .enhance import enhance
 from .generate import HELP as GENERATE_HELP
 from .generate import generate
 from .inspect import doctor, models
+from .numbers import commands as numbers_commands
 from .ui import HELP as UI_HELP
 from .ui import ui
 
@@ -63,8 +66,10 @@ app = typer.Typer(
 app.command(help=UI_HELP)(ui)
 app.command(help=GENERATE_HELP)(generate)
 app.command(help=BATCH_HELP)(batch)
+app.command(help=ENHANCE_HELP)(enhance)
 app.add_typer(cache_commands, name="cache", cls=_Commands)
 app.command(help=BENCH_HELP, context_settings=BENCH_OPTIONS)(bench)
+app.add_typer(numbers_commands, name="numbers", cls=_Commands)
 app.command()(models)
 app.command()(doctor)
 

@@ -15,6 +15,7 @@ BENCHES = {
     "ablation": "what makes a donor useful",
     "attention": "what the queries attend to",
     "cache": "lookup, storage and thresholds",
+    "enhance": "what sharing experts saves the enhancer, and costs",
 }
 HELP = "Measure: " + "; ".join(f"{name} ({what})" for name, what in BENCHES.items()) + "."
 OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
