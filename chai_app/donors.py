@@ -304,10 +304,9 @@ class Donors:
         """
         named = extract(prompt)
         phrases, unknown = [], []
-        kinds: tuple[tuple[Kind, Sequence[Any]], ...] = (("object", named.objects), ("scene", named.scenes))
+        kinds: tuple[tuple[Kind, Sequence[Named]], ...] = (("object", named.objects), ("scene", named.scenes))
         for kind, each in ((kind, each) for kind, some in kinds for each in some):
-            vocabulary = self._model.vocabulary
-            strange = vocabulary.unknown_words(each.phrase) if vocabulary else []
+            strange = self._strange_words(each)
             if strange:
                 words = " and ".join(repr(word) for word in strange)
                 unknown.append(
@@ -316,6 +315,16 @@ class Donors:
             else:
                 phrases.append(Phrase(kind, each.phrase, each.head, count_of(each)))
         return cache.embed([*phrases, Phrase("prompt", prompt, prompt, None)]), tuple(unknown)
+
+    def _strange_words(self, named: Named) -> list[str]:
+        """Those that the model never saw, among the words that tell things apart: numbers are compared by themselves,
+        and of a noun one form is enough."""
+        vocabulary = self._model.vocabulary
+        if vocabulary is None:
+            return []
+        noun = " ".join(named.phrase.split()[-len(named.head.split()) :])
+        strange_noun = vocabulary.unknown_words(noun) if vocabulary.unknown_words(named.head) else []
+        return [*vocabulary.unknown_words(" ".join(named.attributes)), *strange_noun]
 
     def _opened(self, writes: bool) -> LatentCache:
         if self._cache is not None and writes and self._cache.read_only:

@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 
 from chai_app.cache import LatentCache, NewEntry, Phrase, Schedule, Shape
 from chai_app.cli import app
-from chai_app.cli.cache_calibrate import demo_pairs
 from chai_app.cli.cache_choice import bytes_of, embedder_of, moment
 from chai_app.cli.cache_show import ago, percent
 from chai_app.errors import BadRequest
@@ -634,20 +633,6 @@ def test_calibrate_refuses_what_it_cannot_learn_from_or_write_to(run, tmp_path):
         (["--pairs", "pairs.jsonl", "--plot", "nowhere/a.png"], "The folder nowhere is not there"),
     ):
         assert words in run("calibrate", *arguments, exit_code=2).stderr
-
-
-def test_the_demo_models_pairs_know_that_colour_matters_and_that_a_red_ball_may_be_a_ball():
-    pairs = list(demo_pairs())
-    judged = {(pair.a, pair.b): pair.should_match for pair in pairs}
-    assert judged["red ball", "crimson beach ball"] and judged["ball", "beach ball"]
-    assert not judged["red ball", "blue ball"] and not judged["red ball", "red balloon"]
-    assert not judged["ball", "party balloon"] and not judged["desert", "ocean"]
-    assert not {("ball", "red ball"), ("red ball", "ball")} & set(judged)
-    assert len(judged) == len(pairs), "no pair twice"
-    assert {(pair.kind, pair.should_match) for pair in pairs} == {
-        (kind, match) for kind in ("object", "scene", "prompt") for match in (True, False)
-    }
-    assert all(judged.get((b, a), match) == match for (a, b), match in judged.items())
 
 
 # -- words and speed --------------------------------------------------------------------------------------------------

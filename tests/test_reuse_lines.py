@@ -171,6 +171,8 @@ def test_words_that_the_model_does_not_know_are_neither_looked_up_nor_filed(engi
     assert plan.reuse.outcome == "miss"
     sentence = "Not looked up: 'purple tiger', for the tiny model does not know 'purple' and 'tiger'."
     assert sentence in plan.reuse.why
+    counted = engine.plan(request("seven red balls")).reuse.why
+    assert not any("Not looked up" in sentence for sentence in counted), "numbers and plurals are no strangers"
     alone = engine.plan(request("a tiger")).reuse
     assert alone.why[0] == "Miss: the prompt names no object and no scene that can be looked up."
 

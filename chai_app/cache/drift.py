@@ -12,7 +12,7 @@ def drift(latents: NDArray[np.floating[Any]], root: NDArray[np.floating[Any]]) -
     """Distance of finished latents from those of the full run that their line of reuse began with.
 
     The length of their difference as a share of the length of `root`: 0 for equal ones, about 1.4 (the root of 2) for
-    two videos that have nothing in common and as much in them.
+    two that have nothing in common and are equally long.
     Args: (C, T, h, w) both.
     Raises: ValueError if the shapes differ.
     """

@@ -11,6 +11,8 @@ from .cache_look import ls, show, stats
 from .cache_search import HELP as SEARCH_HELP
 from .cache_search import search
 from .cache_upkeep import EXPORT_HELP, export, import_archive, rebuild, repair, upgrade, verify
+from .cache_warm import HELP as WARM_HELP
+from .cache_warm import warm
 
 commands = typer.Typer(
     help="Look at the cache and take care of it: the earlier videos from which later ones are made faster.",
@@ -30,6 +32,7 @@ commands.command(rich_help_panel=_LOOK)(ls)
 commands.command(rich_help_panel=_LOOK)(show)
 commands.command(rich_help_panel=_LOOK, help=SEARCH_HELP)(search)
 commands.command(rich_help_panel=_LOOK)(stats)
+commands.command(rich_help_panel=_CHANGE, help=WARM_HELP)(warm)
 commands.command(rich_help_panel=_CHANGE)(pin)
 commands.command(rich_help_panel=_CHANGE)(unpin)
 commands.command(rich_help_panel=_CHANGE, help=RM_HELP)(rm)

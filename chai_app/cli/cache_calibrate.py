@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from itertools import combinations, islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +21,6 @@ from .show import check_json_file, write_json
 
 if TYPE_CHECKING:
     from ..cache import Pair
-    from ..cache.entries import Kind
 
 HELP = """Find out from which likeness on two phrases mean the same, for the embedder of a model.
 
@@ -40,7 +37,6 @@ model they can be left out: they are made from the words of its world.
 
   {"kind": "object", "a": "red ball", "b": "crimson ball", "match": true}
 """
-_MOST_PROMPTS = 60
 
 
 def calibrate(
@@ -59,7 +55,7 @@ def calibrate(
         check_target(plot)
     if pairs is None and model != DEMO:
         raise BadRequest(f"There are pairs of phrases for the {DEMO} model only: give {model} its own with --pairs.")
-    learnt_from = list(demo_pairs()) if pairs is None else read_pairs(pairs.expanduser())
+    learnt_from = _pairs_of_the_demo() if pairs is None else read_pairs(pairs.expanduser())
     settings = Settings.from_environment()
     embedder = embedder_of(model, settings)
     console = wide_console(json_file)
@@ -87,6 +83,13 @@ def calibrate(
     values: dict[str, Any] = {"embedder": embedder.name, "fingerprint": embedder.fingerprint}
     values |= {"figures": calibration.to_json(), "thresholds": asdict(found), "saved": save}
     write_json(json_file, values)
+
+
+def _pairs_of_the_demo() -> list[Pair]:
+    from ..cache import Pair
+    from ..demo.pairs import demo_pairs
+
+    return [Pair(*pair) for pair in demo_pairs()]
 
 
 def read_pairs(file: Path) -> list[Pair]:
@@ -129,54 +132,3 @@ def _pair_in(line: str) -> Pair:
     if not isinstance(match, bool):
         raise BadRequest(f"match is true or false, not {match!r}.")
     return Pair(kind, a, b, match)
-
-
-def demo_pairs() -> Iterator[Pair]:
-    """Pairs from the words of the demo model's world: other words for the same thing match, other things do not.
-
-    A colour is part of the thing: a blue ball is no red ball. Whether a red ball is a ball is left open, as it depends
-    on who asks for which.
-    """
-    from ..demo.captions import COLOUR_WORDS, MOTION_WORDS, NOUNS, SCENE_PHRASES
-
-    nouns = {name: [one for one, _ in forms] for name, forms in NOUNS.items()}
-    yield from _pairs("object", nouns)
-    coloured = {
-        (noun, colour): [f"{c} {n}" for c, n in product(COLOUR_WORDS[colour], nouns[noun])]
-        for noun, colour in product(nouns, COLOUR_WORDS)
-    }
-    yield from _pairs("object", coloured, most=1)
-    yield from _pairs("scene", _scene_names(SCENE_PHRASES))
-    worlds = list(product(coloured, MOTION_WORDS, SCENE_PHRASES))
-    prompts = {
-        (thing, motion, scene): [
-            f"{one} {moves} {where}"
-            for one, moves, where in islice(zip(coloured[thing], MOTION_WORDS[motion], SCENE_PHRASES[scene]), 2)
-        ]
-        for thing, motion, scene in worlds[:: max(len(worlds) // _MOST_PROMPTS, 1)]
-    }
-    yield from _pairs("prompt", prompts, most=1)
-
-
-def _scene_names(phrases_by_scene: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
-    """What the cache files the scenes under: sea for "over the sea". A name of two scenes is left out."""
-    from ..prompts import extract
-
-    names = {
-        scene: list(dict.fromkeys(place.phrase for phrase in phrases for place in extract(f"a ball {phrase}").scenes))
-        for scene, phrases in phrases_by_scene.items()
-    }
-    every = [name for some in names.values() for name in some]
-    return {scene: [name for name in some if every.count(name) == 1] for scene, some in names.items()}
-
-
-def _pairs(kind: Kind, words: Mapping[Any, list[str]], most: int = 5) -> Iterator[Pair]:
-    """Every two phrases for one thing match; those of two things (the first `most` of either) differ."""
-    from ..cache import Pair
-
-    for phrases in words.values():
-        for a, b in combinations(phrases, 2):
-            yield Pair(kind, a, b, True)
-    for one, other in combinations(words.values(), 2):
-        for a, b in product(one[:most], other[:most]):
-            yield Pair(kind, a, b, False)

@@ -25,6 +25,7 @@ LEAVES_FIRST = {
     "lcbfu": "least computation saved",
 }
 
+_DRIFT_SCALE = "(0 is that run itself, strangers are about 1.4 apart)"
 _SHORT_ID = 8
 _WIDE = 110
 _PIPED = 10_000
@@ -152,9 +153,12 @@ def _lineage_in_words(entry: Entry, lineage: Mapping[str, Any]) -> str:
     lines = ["made by a full run"]
     if entry.parent is not None:
         gone = "" if lineage["parent_is_here"] else ", which has left the cache"
-        depth = f"{entry.reuse_depth} generation{'s' * (entry.reuse_depth != 1)} from a full run"
-        drift = "" if entry.drift is None else f", drift {entry.drift:.3g}"
-        lines = [f"made by reusing {entry.parent}{gone}; {depth}{drift}"]
+        begun = "a full run" if entry.root in (None, entry.parent) else f"the full run {entry.root}"
+        depth = f"{entry.reuse_depth} generation{'s' * (entry.reuse_depth != 1)} from {begun}"
+        drift = "unknown: that run has left the cache" if entry.drift is None else f"{entry.drift:.3g} {_DRIFT_SCALE}"
+        lines = [f"made by reusing {entry.parent}{gone}; {depth}, drift {drift}"]
+    if len(donors := entry.extra.get("donors", [])) > 1:
+        lines.append(f"and by reusing {', '.join(donors[1:])} with it")
     if lineage["children"]:
         lines.append(f"reused for {', '.join(lineage['children'])}")
     return "\n".join(lines)

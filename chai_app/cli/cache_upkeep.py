@@ -1,4 +1,4 @@
-"""`cache verify`, `repair`, `rebuild`, `upgrade`, `export` and `import`: is everything sound, and how entries travel."""
+"""`cache verify`, `repair`, `rebuild`, `upgrade`, `export`, `import`: is everything sound, and how entries travel."""
 
 from __future__ import annotations
 

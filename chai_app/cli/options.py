@@ -29,12 +29,21 @@ ReuseMode = Annotated[
         metavar="HOW",
         rich_help_panel=_REUSE,
         help="auto: attend to an earlier video that shares an object or a scene, in fewer steps. full: never. fast: "
-        "the few steps alone. Or the id of an entry to attend to. Default: auto.",
+        "the few steps alone. Or the id of an entry to attend to, or several with commas. Default: auto.",
     ),
 ]
 FastSteps = Annotated[
     int | None,
     typer.Option("--fast-steps", rich_help_panel=_REUSE, help="Denoising steps of a hit. Default: the model's, 8."),
+]
+Donors = Annotated[
+    int | None,
+    typer.Option(
+        "--donors",
+        metavar="N",
+        rich_help_panel=_REUSE,
+        help="Attend to as many as N earlier videos at once, each for what the others do not show. Default: 1.",
+    ),
 ]
 Private = Annotated[
     bool, typer.Option("--private", rich_help_panel=_REUSE, help="Read the cache, but write nothing into it.")

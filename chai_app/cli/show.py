@@ -16,6 +16,7 @@ from rich.text import Text
 from ..errors import CannotWrite
 from ..files import check_folder, whole_file
 from ..request import GenerationRequest, Report
+from .outcome import reuse_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,33 +117,6 @@ def print_result(console: Console, path: Path, size_bytes: int, request: Generat
     console.print(f"  {stages}  [dim]in all[/dim] {report.total_seconds:.1f} s", soft_wrap=True)
     for note in report.notes:
         console.print(Text("  note ", "yellow").append(note, "default"), soft_wrap=True)
-
-
-def reuse_line(report: Report) -> str:
-    """What became of reuse, in one line: "hit: red balloon from #12, 0.94: 8 steps, 2.1 s, 3.4x faster than the full
-    run of #12"."""
-    reuse = report.reuse
-    if reuse is None:
-        return "no reuse"
-    took = f"{report.steps} steps, {report.making_seconds:.1f} s"
-    if reuse.entry_id is not None:
-        found = (
-            f"{reuse.found} from #{reuse.entry_id}, {reuse.similarity:.2f}"
-            if reuse.similarity
-            else f"#{reuse.entry_id}"
-        )
-        faster = ""
-        if reuse.full_seconds and report.making_seconds:
-            faster = f", {reuse.full_seconds / report.making_seconds:.1f}x faster than its full run"
-        return f"hit: {found}: {took}{faster}"
-    kept = f"; kept as #{reuse.stored_entry_id}" if reuse.stored_entry_id else ""
-    if reuse.outcome == "miss":
-        return (
-            f"{reuse.why[0][:1].lower()}{reuse.why[0][1:].rstrip('.')}: {took}{kept}"
-            if reuse.why
-            else f"miss: {took}{kept}"
-        )
-    return f"{reuse.outcome}: {took}{kept}"
 
 
 def shortened(text: str, longest: int) -> str:
