@@ -29,7 +29,7 @@ from .package import FOLDER, package, write_training_summary
 from .training import Settings, first_process_first, is_first_process, process_count
 
 TRAINING_CLIPS, JUDGE_CLIPS = 10_000, 12_000
-ENCODED_CLIPS = 5_000  # of the training clips, whole: what the transformer's last stage learns from
+ENCODED_CLIPS = 10_000  # of the training clips, whole: what the transformer's last stage learns from
 
 
 class Training:

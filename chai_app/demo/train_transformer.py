@@ -30,7 +30,7 @@ from .training import Settings, first_process_first, process_count, process_rank
 from .world import FPS, FRAME_SIZE_PX, NUM_FRAMES, ClipSpec
 
 FRAME_SETTINGS = Settings(steps=700, batch_size=64, peak_lr=1.2e-3, ema_decay=0.998, use_muon=True, seed=51)
-CLIP_SETTINGS = Settings(steps=1100, batch_size=32, peak_lr=1e-3, ema_decay=0.998, use_muon=True, seed=52)
+CLIP_SETTINGS = Settings(steps=3600, batch_size=32, peak_lr=2e-3, ema_decay=0.998, use_muon=True, seed=52)
 SHARE_WITH_GIVEN_FRAMES = 0.2
 
 
