@@ -74,6 +74,7 @@ def request_of(values: dict[str, Any], **more: Any) -> GenerationRequest:
     fields: dict[str, Any] = {name: values.get(name) or None for name in numbers}
     donor = str(values.get("donor") or "").strip()
     fields["reuse"] = donor or values.get("reuse") or None
+    fields["donors"] = values.get("donors") or 1
     return GenerationRequest(prompt=values.get("prompt") or "", **fields, **more)
 
 
@@ -105,8 +106,7 @@ class Plan(Node):
     name = "CHAI Plan"
     about = (
         "Look whether an earlier video can help with this prompt, and say why or why not. Nothing is "
-        "written, and no model "
-        "is loaded; it runs again by itself when the cache has something else to offer."
+        "written, and no model is loaded; it runs again by itself when the cache has something else to offer."
     )
     inputs = (
         Input("pipeline", PIPELINE, "From Load Pipeline: an entry helps only the model that made it."),
@@ -120,9 +120,19 @@ class Plan(Node):
         Input(
             "donor",
             "STRING",
-            "The id of the entry to attend to, from the Donor Picker; it goes before what reuse says.",
+            "The id of the entry to attend to (or several ids with commas between them), from the Donor Picker; it "
+            "goes before what reuse says.",
             optional=True,
             wired=True,
+        ),
+        Input(
+            "donors",
+            "INT",
+            "How many earlier videos the new one may attend to, each for things that the others do not show.",
+            default=1,
+            least=1,
+            most=8,
+            optional=True,
         ),
         AFTER,
     )

@@ -28,9 +28,8 @@ Found = tuple[str, tuple[str, ...]]  # outcome, ids of donors
 
 def found_by(reuse: Reuse) -> Found:
     """What matters about an outcome: with the same donors the same video is made."""
-    several = getattr(reuse, "donors", ()) or ()
-    ids = [str(id) for id in (getattr(donor, "entry_id", None) for donor in several) if id]
-    return reuse.outcome, tuple(ids or ([reuse.entry_id] if reuse.entry_id else []))
+    donors = tuple(str(donor["entry_id"]) for donor in reuse.donors)
+    return reuse.outcome, donors or ((reuse.entry_id,) if reuse.entry_id else ())
 
 
 @dataclass(eq=False)

@@ -19,8 +19,7 @@ def plan_text(plan: Plan) -> str:
     request, reuse = plan.request, plan.reuse
     clip = f"{request.num_frames} frames of {request.width} x {request.height} at {request.fps:g} fps"
     lines = [f"{_headline(reuse)}: {reuse.steps} steps", f"{clip}, model {request.model}"]
-    if reuse.entry_prompt:
-        lines.append(f"donor #{reuse.entry_id}: {reuse.entry_prompt}")
+    lines += [f"donor #{donor['entry_id'][:8]}: {donor['entry_prompt']}" for donor in reuse.donors]
     lines += [*reuse.why, *candidates(reuse), *plan.notes]
     return "\n".join(lines)
 
@@ -50,10 +49,8 @@ def candidates(reuse: Reuse) -> list[str]:
     """The entries that were considered, with what spoke against them."""
     lines = []
     for each in reuse.candidates[:_CANDIDATES_SHOWN]:
-        score = each.get("score")
-        shown = "" if score is None else f" {score:.2f}"
         lines.append(
-            f"  #{str(each.get('entry_id'))[:8]} {each.get('found')}{shown}: {each.get('verdict') or 'chosen'}"
+            f"  #{each['entry_id'][:8]} {each['found']} {each['score']:.2f}: {each['lost_because'] or 'chosen'}"
         )
     return lines
 

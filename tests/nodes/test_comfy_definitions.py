@@ -1,0 +1,159 @@
+"""What the host reads of the pack: names, types, defaults, tooltips, help; by both interfaces the same."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from comfy_double import Host
+from conftest import load_pack
+
+ROOT = Path(__file__).parent.parent.parent
+OUR_TYPES = {"CHAI_PIPELINE", "CHAI_CACHE", "CHAI_PLAN"}
+HOST_TYPES = {"STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "IMAGE", "LATENT", "VIDEO"}
+NAMES = {
+    "CHAI_PromptToVideo", "CHAI_LoadPipeline", "CHAI_OpenCache", "CHAI_ExtractEntities", "CHAI_Plan", "CHAI_Sampler",
+    "CHAI_Decode", "CHAI_ReportText", "CHAI_CacheBrowser", "CHAI_PickDonor", "CHAI_CacheEntry",
+}  # fmt: skip
+
+
+def test_exactly_one_interface_is_offered(pack):
+    names = vars(pack.module)
+    assert ("NODE_CLASS_MAPPINGS" in names) != ("comfy_entrypoint" in names)
+    assert (ROOT / names["WEB_DIRECTORY"] / "chai.js").is_file()
+
+
+def test_the_nodes_are_there_under_names_of_their_own(pack):
+    assert set(pack.classes) == NAMES
+
+
+def test_types_are_the_hosts_wherever_it_has_one(pack):
+    for name in pack.classes:
+        used = {each[0] for each in pack.inputs(name).values()} | {each[0] for each in pack.outputs(name)}
+        assert used <= OUR_TYPES | HOST_TYPES, name
+
+
+def test_every_input_has_a_tooltip_and_every_widget_a_default_that_it_takes(pack):
+    for node in pack.classes:
+        for name, (io_type, options, is_optional) in pack.inputs(node).items():
+            assert len(options["tooltip"]) > 10, (node, name)
+            if io_type in ("INT", "FLOAT"):
+                assert options["min"] <= options["default"] <= options["max"], (node, name)
+            if io_type == "COMBO":
+                assert options["default"] in options["options"], (node, name)
+            assert is_optional or io_type in OUR_TYPES | {"LATENT"} or "default" in options or name == "report"
+
+
+def test_the_seed_is_drawn_anew_after_each_run(pack):
+    for node in ("CHAI_Sampler", "CHAI_PromptToVideo"):
+        assert pack.inputs(node)["seed"][1]["control_after_generate"] is True
+
+
+def test_every_node_has_a_help_page(pack):
+    for node in pack.classes:
+        page = (ROOT / "nodes" / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
+        assert page.startswith("# CHAI ") and len(page) > 150
+
+
+def test_both_interfaces_say_the_same(current_pack, tmp_path):
+    classic = load_pack(Host(tmp_path), has_current_interface=False)
+    assert set(classic.classes) == set(current_pack.classes)
+    same_word = {"forceInput": "force_input", "dynamicPrompts": "dynamic_prompts"}
+    for node in classic.classes:
+        assert classic.outputs(node) == current_pack.outputs(node), node
+        ours, theirs = classic.inputs(node), current_pack.inputs(node)
+        assert {k: (v[0], v[2]) for k, v in ours.items()} == {k: (v[0], v[2]) for k, v in theirs.items()}, node
+        for name in ours:
+            told = {same_word.get(key, key): value for key, value in ours[name][1].items()}
+            shown = {k: v for k, v in theirs[name][1].items() if (k, v) != ("multiline", False)}
+            assert told == shown, (node, name)
+
+
+@pytest.mark.usefixtures("_modules_restored")
+def test_a_host_without_video_gets_the_other_outputs(tmp_path):
+    pack = load_pack(Host(tmp_path), has_current_interface=False, has_video=False)
+    for node in pack.classes:
+        assert "VIDEO" not in [io_type for io_type, _ in pack.outputs(node)]
+    assert pack.outputs("CHAI_Decode") == [("IMAGE", "frames"), ("FLOAT", "fps")]
+
+
+def test_importing_the_pack_loads_nothing_heavy_and_touches_nothing(tmp_path):
+    code = f"""
+import importlib.util, sys, types
+for name in ("nodes", "app", "utils"):
+    sys.modules[name] = types.ModuleType(name)
+path = list(sys.path)
+spec = importlib.util.spec_from_file_location("/x/custom_nodes/odd name_x_", {str(ROOT / "__init__.py")!r})
+module = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = module
+spec.loader.exec_module(module)
+assert len(module.NODE_CLASS_MAPPINGS) == {len(NAMES)}
+heavy = {{"torch", "numpy", "PIL", "av", "diffusers", "transformers", "faiss", "open_clip", "aiohttp", "platformdirs"}}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+assert not [name for name in sys.modules if name.split(".")[0] == "chai_app"]
+assert sys.path == path
+assert not vars(sys.modules["nodes"]).get("__path__")
+"""
+    environment = {"HOME": str(tmp_path), "PATH": ""}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
+    assert list(tmp_path.iterdir()) == []
+
+
+def workflows() -> list[str]:
+    return sorted(path.stem for path in (ROOT / "example_workflows").glob("*.json"))
+
+
+def test_there_are_three_examples_each_with_a_picture_and_an_api_form():
+    assert len(workflows()) == 3
+    for name in workflows():
+        assert (ROOT / "example_workflows" / f"{name}.jpg").is_file()
+        assert (ROOT / "example_workflows" / "api" / f"{name}.json").is_file()
+
+
+@pytest.mark.parametrize("name", workflows())
+def test_an_example_uses_our_nodes_as_they_are(current_pack, name):
+    graph = json.loads((ROOT / "example_workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    for node in graph.values():
+        if not node["class_type"].startswith("CHAI_"):
+            continue
+        known = current_pack.inputs(node["class_type"])
+        assert set(node["inputs"]) <= set(known), node
+        for id, (io_type, options, is_optional) in known.items():
+            value = node["inputs"].get(id)
+            if value is None:
+                assert is_optional, (node, id)
+            elif isinstance(value, list):
+                source = graph[value[0]]["class_type"]
+                if source.startswith("CHAI_"):
+                    assert current_pack.outputs(source)[value[1]][0] == io_type
+            elif io_type == "COMBO":
+                assert value in options["options"]
+            elif io_type in ("INT", "FLOAT"):
+                assert options["min"] <= value <= options["max"]
+
+
+@pytest.mark.parametrize("name", workflows())
+def test_both_forms_of_an_example_are_one_graph(current_pack, name):
+    folder = ROOT / "example_workflows"
+    drawn = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    sent = json.loads((folder / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    by_id = {str(node["id"]): node for node in drawn["nodes"] if node["type"] != "MarkdownNote"}
+    assert {id: node["type"] for id, node in by_id.items()} == {id: node["class_type"] for id, node in sent.items()}
+    wires = {(str(link[1]), link[2], str(link[3])) for link in drawn["links"]}
+    told = {(v[0], v[1], id) for id, node in sent.items() for v in node["inputs"].values() if isinstance(v, list)}
+    assert wires == told
+    for id, node in by_id.items():
+        for value in (v for v in sent[id]["inputs"].values() if not isinstance(v, list)):
+            assert value in node["widgets_values"], (node["type"], value)
+
+
+def test_the_packs_card_is_whole():
+    import tomllib
+
+    card = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    comfy = card["tool"]["comfy"]
+    assert comfy["PublisherId"] and comfy["DisplayName"] and (ROOT / comfy["Icon"]).is_file()
+    assert "web" not in comfy  # WEB_DIRECTORY says it; both would make two side panels
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        assert "==" not in line.split(";")[0] and "<" not in line.split(";")[0], line
