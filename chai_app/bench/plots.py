@@ -130,7 +130,7 @@ def draw_stream(arms: dict[str, dict[str, Any]], path: Path) -> None:
             for (name, arm), colour, marker in zip(arms.items(), COLOURS, MARKERS):
                 values = [times * value for value in arm[key]]
                 panel.plot(range(1, 1 + len(values)), values, label=name, color=colour, marker=marker,
-                           markevery=0.12, markersize=4.5, linewidth=1.4)  # fmt: skip
+                           markevery=max(1, len(values) // 8), markersize=4.5, linewidth=1.4)  # fmt: skip
             panel.set_title(title)
             panel.set_xlabel("prompts of the stream")
             panel.set_ylim(bottom=0)

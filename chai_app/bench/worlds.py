@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 from typing import Literal
 
@@ -69,11 +68,6 @@ def stream_specs(number: int, seed: int = SEED, exponent: float = 1.0) -> list[C
         ClipSpec((things[drawn(things)],), 1, scenes[drawn(scenes)], motions[drawn(motions)], random.getrandbits(32))
         for _ in range(number)
     ]
-
-
-def without_motion(spec: ClipSpec) -> ClipSpec:
-    """The same thing in the same place, for comparing clips by what entities say of them."""
-    return replace(spec, motion=MOTIONS[0], seed=0)
 
 
 def _another(names: Sequence[str], name: str, random: Random) -> str:
