@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 
 from .conditioning import like_its_start, read_start
 from .donors import Donors, shape_of
+from .enhance import DEMO as DEMO_ENHANCER
+from .enhance import Enhanced, Enhancer, OnText
 from .errors import Cancelled, ChaiError
 from .loading import LoadedModel, Machine, MemoryHost, choose_machine, load, memory_in_plain_words
 from .models import DEMO, Model, find_model
 from .ordering import RunOrder, arrange
 from .preview import latent_preview
 from .prompt_notes import prompt_notes
+from .prompts import extract
 from .request import GenerationRequest, Plan, Reuse
 from .run import Generation, OnStage, Progress, Run
 from .settings import Settings
@@ -56,6 +59,7 @@ class Engine:
         self.settings = Settings.from_environment() if settings is None else settings
         self._model, self._device, self._dtype, self._offload = model, device, dtype, offload
         self._loaded: LoadedModel | None = None
+        self._enhancer: Enhancer | None = None
         self._recipe = recipe
         self._memory_host = memory_host
         self._turn = threading.Lock()
@@ -129,6 +133,45 @@ class Engine:
         """
         plans = [self.plan(request) for request in requests]
         return (self.generate(plan.request, progress, cancel, on_stage) for plan in plans)
+
+    def enhance(
+        self,
+        prompts: Sequence[str],
+        enhancer: str = DEMO_ENHANCER,
+        seed: int = 0,
+        lynx_dial: float | None = None,
+        on_text: OnText | None = None,
+        cancel: threading.Event | None = None,
+    ) -> list[Enhanced]:
+        """Turn short prompts into full captions, all in one go; nothing is made of them yet.
+
+        A prompt whose caption lost something that it names comes back unchanged, with a note. For the report, a request
+        for a caption gives the prompt as its original_prompt.
+
+        Args:
+            enhancer: demo, olmoe, qwen3-moe, mixtral, owner/name or a folder; the last one stays in memory.
+            lynx_dial: how far the prompts of a batch share experts, 0 (exact) to 1; None is the enhancer's own.
+            on_text: called with the number of a prompt and its caption so far; returning False stops.
+            cancel: set it from any thread to stop.
+        Raises: Cancelled if stopped; ChaiError, in the words for the person.
+        """
+
+        def watch(number: int, text: str) -> bool:
+            is_stopped = cancel is not None and cancel.is_set()
+            return not is_stopped and (on_text is None or on_text(number, text) is not False)
+
+        is_watched = on_text is not None or cancel is not None
+        with self._my_turn(cancel):
+            machine = choose_machine(self._device, None, None)
+            with memory_in_plain_words(machine, f"the enhancer {enhancer}", "close what else is using it"):
+                if self._enhancer is None or self._enhancer.name != enhancer:
+                    self._enhancer = None
+                    if enhancer != DEMO_ENHANCER:
+                        self._loaded = None  # two models at once may not fit
+                    self._enhancer = Enhancer.load(enhancer, machine.device, settings=self.settings)
+                return self._enhancer.enhance(
+                    prompts, extract, seed=seed, lynx_dial=lynx_dial, on_text=watch if is_watched else None
+                )
 
     def order_for_reuse(self, plans: Sequence[Plan]) -> RunOrder:
         """In which order to run planned videos, so that those that can serve others come before them.
@@ -208,7 +251,7 @@ class Engine:
     def unload(self) -> None:
         """Give the model's memory back; the next generation loads it again."""
         with self._turn:
-            self._loaded = None
+            self._loaded = self._enhancer = None
 
     def close(self) -> None:
         """Give the model's memory back, and save what speeds up the next look into the cache."""
@@ -234,6 +277,8 @@ class Engine:
     def _load_on(self, model: Model, machine: Machine) -> LoadedModel:
         if self._loaded is None or (self._loaded.model, self._loaded.machine) != (model, machine):
             self._loaded = None  # two models at once may not fit
+            if self._enhancer is not None and self._enhancer.name != DEMO_ENHANCER:
+                self._enhancer = None
             if self._memory_host is not None:
                 self._memory_host.make_room(model.size_bytes, machine)
             self._loaded = load(model, machine, self.settings)

@@ -24,8 +24,10 @@ def prompt_notes(request: GenerationRequest, model: Model) -> tuple[str, ...]:
     it once the tokenizer is loaded.
     Raises: BadRequest if nothing of the prompt is left for the model to read.
     """
-    notes = []
+    notes: list[str | None] = []
     texts = model_texts(request)
+    if request.original_prompt is not None:
+        notes.append(f"The prompt was enhanced; it was {request.original_prompt!r}.")
     if model.vocabulary is not None:
         notes.append(model.vocabulary.note(" ".join(text for _, text in split_loops(request.prompt)), model.name))
     if model.tokenizer_file is not None:

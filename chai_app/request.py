@@ -67,6 +67,7 @@ class GenerationRequest:
     reuse is auto (attend to an earlier video if one fits), full (never), fast (the few steps of a hit, without one), or
     the id of the entry to attend to (its first digits, or several ids with commas between them). donors is how many
     entries a hit may attend to at once: one alone, or further ones for what the first does not show.
+    original_prompt is what the person wrote, where prompt is what the enhancer made of it.
     num_inference_steps are those of a full run, fast_steps those of a hit. A private request reads the cache and writes
     nothing into it.
     Raises: BadRequest, one sentence, for the first field that makes no sense.
@@ -95,11 +96,12 @@ class GenerationRequest:
     fast_steps: int | None = None
     is_private: bool = False
     donors: int = 1
+    original_prompt: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise BadRequest("The prompt is empty: say in a few words what the video should show.")
-        for name in ("negative_prompt", "model", "camera_motion", "image", "extend", "reuse"):
+        for name in ("negative_prompt", "model", "camera_motion", "image", "extend", "reuse", "original_prompt"):
             _check_text(name, getattr(self, name))
         for name, (least, most, words) in _INTEGER_RANGES.items():
             value = getattr(self, name)

@@ -55,6 +55,8 @@ def batch(
     guidance: options.Guidance = None,
     format_name: options.Format = None,
     json_file: options.JsonFile = None,
+    enhance: options.Enhance = False,
+    enhancer: options.EnhancerName = "demo",
     size: options.Size = None,
     resolution: options.Resolution = None,
     aspect: options.Aspect = None,
@@ -76,6 +78,7 @@ def batch(
     offload: options.Offload = None,
 ) -> None:
     from ..engine import Engine
+    from .enhance import enhanced_fields
     from .work import Job, carry_out
 
     settings = Settings.from_environment()
@@ -113,7 +116,11 @@ def batch(
     jobs: list[Job] = []
     taken: set[Path] = set()
     num_lines = num_there = 0
-    for number, fields in read_lines(file):
+    lines = read_lines(file)
+    if enhance and lines:
+        requests = enhanced_fields(engine, [fields for _, fields in lines], console, enhancer, seed or 0)
+        lines = [(number, fields) for (number, _), fields in zip(lines, requests, strict=True)]
+    for number, fields in lines:
         num_lines += 1
         try:
             plan = engine.plan(GenerationRequest.from_json({**for_all, **fields}))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
-from ..enhance import Enhanced, Enhancer
+from ..enhance import Enhanced, Enhancer, OnText
 from ..errors import BadRequest
 from ..files import check_folder, whole_file
 from ..prompts import extract
@@ -19,6 +21,9 @@ from ..settings import Settings
 from . import options
 from .batch import read_lines
 from .show import check_json_file, console_for, shortened, write_json
+
+if TYPE_CHECKING:
+    from ..engine import Engine
 
 HELP = """Turn short prompts into full captions.
 
@@ -35,12 +40,6 @@ read it, edit it, then make the videos.
   python app.py enhance "a tiger in the jungle" --model olmoe
 """
 
-EnhancerName = Annotated[
-    str,
-    typer.Option(
-        "--model", "-m", help="demo, olmoe, qwen3-moe, mixtral, a folder, or owner/name from the Hugging Face hub."
-    ),
-]
 Dial = Annotated[
     float | None,
     typer.Option("--lynx", metavar="DIAL", help="How far prompts of a batch share experts: 0 is exact, 1 most."),
@@ -54,7 +53,10 @@ def enhance(
         typer.Option("--output", "-o", metavar="FILE", help="Write the captions here; .jsonl keeps all other fields."),
     ] = None,
     seed: options.Seed = None,
-    model: EnhancerName = "demo",
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="demo, olmoe, qwen3-moe, mixtral, a folder, or owner/name from the hub."),
+    ] = "demo",
     dial: Dial = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=1024, help="Prompts written at once.")] = 16,
     dtype: options.Dtype = None,
@@ -69,9 +71,16 @@ def enhance(
     requests = _requests(prompts)
     if path is None and any(len(fields) > 1 for fields in requests):
         console.print(Text("note ", "yellow").append("Only prompts are shown; -o FILE.jsonl keeps the other fields."))
-    enhanced = enhanced_prompts(
-        [fields["prompt"] for fields in requests], console, seed or 0, model, dial, batch_size, device, dtype
-    )
+    with _watching(console, len(requests), model) as on_text:
+        enhancer = Enhancer.load(model, device, dtype, Settings.from_environment())
+        enhanced = enhancer.enhance(
+            [str(fields["prompt"]) for fields in requests],
+            extract,
+            seed=seed or 0,
+            batch_size=batch_size,
+            lynx_dial=dial,
+            on_text=on_text,
+        )
     for each in enhanced:
         show(console, each)
     if path is not None:
@@ -80,26 +89,36 @@ def enhance(
     write_json(json_file, {"prompts": [each.to_json() for each in enhanced]})
 
 
-def enhanced_prompts(
-    prompts: Sequence[str],
-    console: Console,
-    seed: int = 0,
-    model: str = "demo",
-    dial: float | None = None,
-    batch_size: int = 16,
-    device: str | None = None,
-    dtype: str | None = None,
-) -> list[Enhanced]:
-    """The prompts, enhanced in one go, with a line that shows a caption as it grows."""
-    with console.status(f"[cyan]loading the enhancer[/cyan] {model}") as status:
-        enhancer = Enhancer.load(model, device, dtype, Settings.from_environment())
+def enhanced_fields(
+    engine: Engine, requests: Sequence[Mapping[str, Any]], console: Console, enhancer: str, seed: int
+) -> list[dict[str, Any]]:
+    """Fields of requests with their prompts enhanced, all in one go, and shown; each keeps the prompt that it had."""
+    prompts = [fields.get("prompt") for fields in requests]
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]  # of the others, the request itself will complain
+    with _watching(console, len(texts), enhancer) as on_text:
+        results = iter(engine.enhance(texts, enhancer, seed, on_text=on_text))
+    changed = []
+    for fields, prompt in zip(requests, prompts, strict=True):
+        enhanced = next(results) if isinstance(prompt, str) else None
+        if enhanced is None or not enhanced.is_changed:
+            changed.append(dict(fields))
+        else:
+            changed.append({**fields, "prompt": enhanced.text, "original_prompt": enhanced.original})
+        if enhanced is not None:
+            show(console, enhanced)
+    return changed
+
+
+@contextmanager
+def _watching(console: Console, total: int, model: str) -> Iterator[OnText | None]:
+    """A line that shows a caption as it grows, where somebody is there to see it."""
+    with console.status(f"[cyan]loading the enhancer[/cyan] {escape(model)}") as status:
 
         def on_text(number: int, text: str) -> None:
             if text:
-                status.update(Text(f"{number + 1}/{len(prompts)} ", "dim").append(shortened(text, 70), "default"))
+                status.update(Text(f"{number + 1}/{total} ", "dim").append(shortened(text, 70), "default"))
 
-        watch = on_text if console.is_terminal else None
-        return enhancer.enhance(prompts, extract, seed=seed, batch_size=batch_size, lynx_dial=dial, on_text=watch)
+        yield on_text if console.is_terminal else None
 
 
 def show(console: Console, enhanced: Enhanced) -> None:

@@ -56,6 +56,8 @@ def generate(
         str | None, typer.Option("--like", metavar="FILE", help="Take all settings from a video made here earlier.")
     ] = None,
     json_file: options.JsonFile = None,
+    enhance: options.Enhance = False,
+    enhancer: options.EnhancerName = "demo",
     size: options.Size = None,
     resolution: options.Resolution = None,
     aspect: options.Aspect = None,
@@ -85,6 +87,7 @@ def generate(
     offload: options.Offload = None,
 ) -> None:
     from ..engine import Engine
+    from .enhance import enhanced_fields
     from .work import Job, carry_out
 
     settings = Settings.from_environment()
@@ -122,9 +125,11 @@ def generate(
     if not prompts and pattern is None:
         raise BadRequest('No prompt: say what the video should show, as in generate "a red balloon in the desert".')
     engine = Engine(settings=settings)
-    plans = [
-        engine.plan(request) for prompt in prompts or [fields["prompt"]] for request in _seeded(fields, prompt, count)
-    ]
+    texts = [{"prompt": prompt, "original_prompt": None} for prompt in prompts] if prompts else [{}]
+    if enhance:
+        wanted = [{**fields, **text} for text in texts]
+        texts = enhanced_fields(engine, wanted, console, enhancer, seed or 0)
+    plans = [engine.plan(request) for text in texts for request in _seeded({**fields, **text}, count)]
 
     jobs, taken = [], set[Path]()
     folder = output_folder(output, settings.output_folder)
@@ -152,9 +157,9 @@ def generate(
             write_json(json_file, {"videos": results})
 
 
-def _seeded(fields: dict[str, Any], prompt: str, count: int) -> Iterator[GenerationRequest]:
-    """The request for `prompt` `count` times: seeds follow on from the one that was given, or are drawn."""
-    first = GenerationRequest.from_json({**fields, "prompt": prompt})
+def _seeded(fields: dict[str, Any], count: int) -> Iterator[GenerationRequest]:
+    """The request `count` times: seeds follow on from the one that was given, or are drawn."""
+    first = GenerationRequest.from_json(fields)
     for i in range(count):
         seed = None if first.seed is None else first.seed + i
         yield GenerationRequest.from_json({**first.to_json(), "seed": seed})

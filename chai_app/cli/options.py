@@ -120,6 +120,15 @@ Format = Annotated[
     str | None,
     typer.Option("--format", "-f", help="mp4, webm, gif or png, for names that are made. Default: mp4, picture: png."),
 ]
+Enhance = Annotated[
+    bool, typer.Option("--enhance", help="First turn the prompts into full captions; your own stay in the reports.")
+]
+EnhancerName = Annotated[
+    str,
+    typer.Option(
+        "--enhancer", metavar="NAME", help="Who writes them: demo, olmoe, qwen3-moe, mixtral, a folder, or owner/name."
+    ),
+]
 JsonFile = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Also write the results as JSON; - is standard output.")
 ]
