@@ -12,7 +12,6 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from .cache import LatentCache, NewEntry, OlderCache, OpenClipEmbedder, Phrase, Schedule, Shape, UnknownEntry
-from .cache.drift import drift
 from .errors import BadRequest, ChaiError
 from .models import Model
 from .numbers import CountRange, count_likeness
@@ -243,6 +242,8 @@ class Donors:
 
     def _line(self, cache: LatentCache, generation: Generation) -> dict[str, Any] | None:
         """Where a video stands in its line of reuse, as fields of a new entry; None if it is not to enter."""
+        from .cache.drift import drift
+
         reuse, store = generation.report.reuse, self._settings.store
         assert reuse is not None
         if store == "nothing" or (reuse.entry_id is not None and store == "full"):
