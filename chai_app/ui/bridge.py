@@ -6,6 +6,7 @@ Pages hold no state of their own but what they look at; everything else is asked
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -57,10 +58,12 @@ class Bridge:
 
 def poll(studio: Studio, values: dict[str, Any]) -> Answer:
     """Queue, the job that is looked at, what ended lately, and how the model is."""
-    version = f"{studio.jobs.version}.{studio.warmth.state}.{studio.cache_changes}"
+    jobs = studio.jobs.jobs()
+    is_running = bool(jobs) and jobs[0].state == "running"
+    second = int(time.time()) if is_running else 0  # "so far" goes on while nothing else changes
+    version = f"{studio.jobs.version}.{studio.warmth.state}.{studio.cache_changes}.{second}"
     if values.get("version") == version and not values.get("fresh"):
         return {"version": version}
-    jobs = studio.jobs.jobs()
     selected = studio.jobs.job(str(values.get("job")))
     if selected is None:  # a new page looks at what runs, or at what was made last
         selected = next((job for job in jobs if job.state == "running"), jobs[0] if jobs else None)

@@ -3,7 +3,7 @@
   "use strict";
   const POLL_MS = 700, HIDDEN_POLL_MS = 4000, TYPING_MS = 250;
   const PAGES = ["generate", "compare", "cache", "gallery", "system"];
-  let server = null, upload = null, version = "", cacheChanges = -1, running = null, job = null, group = null;
+  let server = null, upload = null, version = "", cacheChanges = -1, running = null, job = null, shown = null, group = null;
   let known = null, timer = null, failures = 0, page = "generate";
   const params = { cache: {}, gallery: {}, compare: {}, system: {} };
   const wait = {};
@@ -31,7 +31,7 @@
   }
   function attributes(here, next) {
     for (const { name } of [...here.attributes]) {
-      const own = (name === "open" && here.nodeName === "DETAILS") || (name === "src" && here.dataset.moving);
+      const own = (name === "open" && here.nodeName === "DETAILS") || (name === "src" && here.dataset.moving) || name === "data-ready";
       if (!next.hasAttribute(name) && !own) here.removeAttribute(name);
     }
     for (const { name, value } of [...next.attributes]) {
@@ -78,9 +78,16 @@
   document.addEventListener("focusin", over(true));
   document.addEventListener("focusout", over(false));
 
-  function toast(words, kind = "") {
+  // As a popover the notes lie above an open dialog too
+  function raised() {
     const place = at("c-toasts");
-    if (!place || !words) return;
+    if (place.matches(":popover-open")) place.hidePopover();
+    place.showPopover();
+    return place;
+  }
+  function toast(words, kind = "") {
+    if (!at("c-toasts") || !words) return;
+    const place = raised();
     const note = document.createElement("div");
     note.className = `c-toast ${kind}`;
     note.textContent = words;
@@ -96,7 +103,7 @@
     button.className = "c-button c-small"; button.textContent = "Undo"; button.id = "c-undo";
     button.onclick = () => { note.remove(); act("undo", { token }); };
     note.append(button);
-    at("c-toasts").append(note);
+    raised().append(note);
     setTimeout(() => note.remove(), 15000);
   }
   function ask(words) {
@@ -151,7 +158,7 @@
   }
   async function settledGroup() { return !at("part-compare-result")?.querySelector("[data-unfinished]"); }
   function take(answer) {
-    running = answer.running;
+    running = answer.running; shown = answer.job;
     if (!job && answer.job) job = answer.job;
     status(answer.waiting ? "busy" : answer.warmth.state, answer.waiting ? `${answer.waiting} to come` : answer.warmth.words);
     document.title = answer.waiting ? `(${answer.waiting}) CHAI` : "CHAI";
@@ -254,10 +261,12 @@
 
   // What people do
   document.addEventListener("click", async (event) => {
-    const tab = event.target.closest("#pages button[role=tab]");
-    if (tab && event.isTrusted) {
-      const name = tab.textContent.trim().toLowerCase();
-      if (PAGES.includes(name)) { page = name; history.replaceState(null, "", `#${name}`); refresh(name); }
+    const tab = event.target.closest("#pages .tab-wrapper button, #pages button[role=tab]");
+    const chosen = tab ? tab.textContent.trim().toLowerCase() : "";
+    if (event.isTrusted && PAGES.includes(chosen)) {
+      page = chosen;
+      history.replaceState(null, "", `#${chosen}`);
+      refresh(chosen);
       return;
     }
     const el = event.target.closest("[data-act], [data-pick], [data-fill], [data-restore-job], [data-restore-item], [data-continue], [data-copy], [data-open-entry], [data-set], [data-group]");
@@ -311,7 +320,7 @@
     else if (event.key === "/") {
       event.preventDefault();
       (page === "generate" ? document.querySelector("#prompt textarea") : document.querySelector(`[data-param="${page}.words"]`))?.focus();
-    } else if (event.key === "c" && job) act("compare_job", { id: job });
+    } else if (event.key === "c" && shown) act("compare_job", { id: shown });
     else if (/^[1-5]$/.test(event.key)) go(PAGES[event.key - 1]);
   });
 
@@ -362,6 +371,7 @@
   window.chaiStart = (tools) => {
     server = tools.server; upload = tools.upload;
     document.documentElement.lang = "en";
+    for (const field of all("#fill-source textarea, #fill-source input, #submitted textarea, #submitted input")) field.tabIndex = -1;
     header();
     job = sessionStorage.getItem("chai-job");
     const named = location.hash.slice(1);

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import escape
 
 from ..errors import BadRequest, ChaiError
 from ..gallery import restore
@@ -54,7 +55,7 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
         except ChaiError as error:
             return problem(str(error))
 
-    def submit(*values: Any) -> tuple[Any, str]:
+    def ask_for_videos(*values: Any) -> tuple[Any, str]:
         try:
             jobs = studio.jobs.submit(requests_from(fields.named(values), last_seed(studio)))
         except ChaiError as error:
@@ -73,7 +74,7 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
         try:
             return fields.updates(filling(studio, message))
         except ChaiError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(escape(error), print_exception=False) from error  # Gradio shows it as HTML
 
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     changes = [*(component.change for component in fields.components), source.change]
@@ -87,7 +88,7 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
         concurrency_id="plan",
         **hidden,
     )
-    go.click(submit, fields.components, [plan, submitted], concurrency_limit=8, **hidden)
+    go.click(ask_for_videos, fields.components, [plan, submitted], concurrency_limit=8, **hidden)
     compare.click(submit_comparison, fields.components, [plan, submitted], **hidden)
     source.change(fill, source, fields.components, **hidden)
     preset: Any = fields.fields["preset"]
@@ -113,15 +114,26 @@ def filling(studio: Studio, message: str) -> dict[str, Any]:
         known = {"prompt", "reuse", "seed", "seed_mode"}
         return {name: value for name, value in values["fields"].items() if name in known}
     if "job" in values:
-        return fields_of(_job(studio, values).request)
+        return _without_strange_files(studio, fields_of(_job(studio, values).request))
     if "item" in values or "upload" in values:
         restored = restore(_file(studio, values), studio.settings)
         for note in restored.notes:
-            gr.Warning(note)
-        return fields_of(restored.request)
+            gr.Warning(escape(note))
+        return _without_strange_files(studio, fields_of(restored.request))
     if "continue" in values:
         return _continued(studio, values)
     return {}
+
+
+def _without_strange_files(studio: Studio, fields: dict[str, Any]) -> dict[str, Any]:
+    """A file that a page may not name has to be chosen anew."""
+    for name, words in (("image", "The picture"), ("extend", "The video")):
+        if fields[name] is not None and not studio.may_name(Path(fields[name])):
+            gr.Warning(
+                escape(f"{words} it started from is not among the files of this page: choose {fields[name]} again.")
+            )
+            fields[name] = None
+    return fields
 
 
 def _continued(studio: Studio, values: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ _STAGES = {
     "write": "writing",
 }
 _SHOWN_FINISHED = 12
+_SHOWN_WAITING = 40
 _VIDEO_SUFFIXES = (".mp4", ".webm")
 
 
@@ -34,7 +35,10 @@ def queue_view(studio: Studio, selected: str | None) -> Markup:
         words = "Nothing here yet. Jobs belong to the server: closing this page stops none."
         return join([tag("h2", "Queue"), tag("p", words, cls="c-dim")])
     queued = [job for job in waiting if job.state == "queued"]
-    rows = [_row(studio, job, selected, queued) for job in (*waiting, *finished)]
+    shown = [*waiting[:_SHOWN_WAITING], *finished]
+    rows = [_row(studio, job, selected, queued) for job in shown]
+    if len(waiting) > _SHOWN_WAITING:
+        rows.insert(_SHOWN_WAITING, tag("li", f"and {len(waiting) - _SHOWN_WAITING} more", cls="c-dim"))
     over = len([job for job in jobs if job.is_finished])
     clear = button("Clear finished", "clear_finished", "c-small c-quiet", title="The videos stay") if over else None
     words = f"{len(waiting)} to come" if waiting else "Nothing to come"

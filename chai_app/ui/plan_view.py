@@ -64,7 +64,7 @@ def _chips(plan: Plan) -> Markup:
             chips.append(chip(each.phrase, f"{kind} c-found" if each.phrase in served else kind, detail))
     if not chips:
         return tag("p", "No object and no scene was recognised in this prompt, so nothing can be reused.", cls="c-dim")
-    return tag("div", join(chips), cls="c-chips", aria_label="What the prompt names")
+    return tag("div", join(chips), cls="c-chips", role="group", aria_label="What the prompt names")
 
 
 def _sentence(plan: Plan) -> str:
@@ -81,7 +81,8 @@ def _donor(studio: Studio, plan: Plan) -> Markup | None:
     if reuse.entry_id is None:
         why = " ".join(sentence for sentence in reuse.why if not sentence.startswith("Not "))
         automatic = AUTOMATIC if plan.request.reuse in ("full", "fast") else None
-        return tag("div", tag("p", why.removeprefix("Miss: "), cls="c-dim"), automatic)
+        why = why.removeprefix("Miss: ")
+        return tag("div", tag("p", f"{why[:1].upper()}{why[1:]}", cls="c-dim"), automatic)
     taken = next((c for c in reuse.candidates if c.get("lost_because") is None), None)
     row = taken or {"entry_id": reuse.entry_id, "prompt": reuse.entry_prompt}
     without = tag("button", "Do without", cls="c-button c-small", type="button", data_fill='{"reuse": "full"}')

@@ -132,6 +132,6 @@ def _dialogs() -> Markup:
         id="c-entry-dialog",
         aria_label="One entry in full",
     )
-    toasts = tag("div", id="c-toasts", role="status", aria_live="polite")
+    toasts = tag("div", id="c-toasts", popover="manual", role="status", aria_live="polite")
     drop = tag("div", tag("p", "Drop a video made here: its settings return"), id="c-drop", aria_hidden="true")
     return tag("div", keys, ask, entry, toasts, drop)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..cli.names import free_name, slug
 from ..donors import embedder_for
 from ..engine import Engine
-from ..errors import CannotWrite, ChaiError
+from ..errors import BadRequest, CannotWrite, ChaiError
 from ..gallery import Gallery
 from ..jobs import Job, JobQueue
 from ..models import Model, ModelStatus, find_model, list_models
@@ -135,9 +135,30 @@ class Studio:
     # Asking
 
     def plan(self, request: GenerationRequest) -> Plan:
-        """`Engine.plan`, from any thread, whatever the engine is at."""
+        """`Engine.plan`, from any thread, whatever the engine is at.
+
+        Raises: BadRequest also for a file or a model that nobody may name from a page.
+        """
+        self._check_names(request)
         with self._planning:
             return self._planner.plan(request)
+
+    def _check_names(self, request: GenerationRequest) -> None:
+        """A page may be open to others: it names files that came through it, and models by their names."""
+        for name in ("image", "extend"):
+            path = getattr(request, name)
+            if path is not None and not self.may_name(Path(path)):
+                raise BadRequest(f"{path} did not come through this page: choose the file in the form.")
+        if request.model in (None, self.model):
+            return
+        known = [self.model, *(status.name for status in self.models())]
+        if request.model not in known:
+            raise BadRequest(f"There is no model {request.model!r}: choose one of {', '.join(known)}.")
+
+    def may_name(self, path: Path) -> bool:
+        """Whether a page may name a file: it was uploaded, or lies where files are given out."""
+        folders = (self.uploads, *self.served_folders)
+        return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
 
     def models(self) -> list[ModelStatus]:
         """All models that can be named."""
