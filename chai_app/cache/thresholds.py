@@ -188,7 +188,10 @@ def draw(calibration: Calibration, path: Path) -> None:
         line = int(figures.threshold * width)
         pen.line((line, floor, line, floor - height + 40), fill="black")
         words = f"{kind}: threshold {figures.threshold:.3f}, precision {figures.precision:.3f}, "
-        pen.text((5, floor - height + 25), words + f"recall {figures.recall:.3f} (cosine 0 to 1)", fill="black")
+        pen.text((5, floor - height + 25), words + f"recall {figures.recall:.3f}", fill="black")
+        pen.text((5, floor + 4), "cosine 0", fill="black")
+        pen.text((width - 10, floor + 4), "1", fill="black")
+        pen.text((width // 3, floor + 4), "green: should match; red: should not", fill="dimgray")
     with whole_file(path) as temporary:
         picture.save(temporary, "PNG")
 
