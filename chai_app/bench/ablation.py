@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -71,11 +71,11 @@ class Bench:
 
     def _donor_task(self, shares: str) -> Task:
         specs = [
-            donor_spec(spec, Random(f"{SEED} {shares} {i}"), shares)  # type: ignore[arg-type]
+            donor_spec(spec, Random(f"{SEED} {shares} {i}"), cast(Shared, shares))
             for spec, i in zip(self.specs, self.numbers, strict=True)
         ]
         texts = [words(spec, i, shares) for spec, i in zip(specs, self.numbers, strict=True)]
-        offset = DONOR_SEED * (1 + KINDS.index(shares))  # type: ignore[arg-type]
+        offset = DONOR_SEED * (1 + KINDS.index(cast(Shared, shares)))
         return self.studio.task(texts, [offset + i for i in self.numbers])
 
     def latents_of(self, shows: str, pick: Callable[[Made], Tensor]) -> Tensor:
@@ -100,9 +100,7 @@ class Bench:
         points = capture_points(full, fast, range(2, steps + 1))
         kept = {}
         for step, full_step in points.items():
-            kept[fast[step - 1]] = self.latents_of(
-                arm.shows, lambda made, k=full_step: list(made.inputs.values())[k - 1]
-            )
+            kept[fast[step - 1]] = self.latents_of(arm.shows, _input_of(full_step))
         return [Donor(by_noise_level=kept)]
 
     def make(self, arm: Arm, steps: int) -> Made:
@@ -126,6 +124,11 @@ class Bench:
         for i, measures in zip(self.numbers, found, strict=True):
             values = {"prompt": i, "arm": arm.name, "steps": steps, "passes": made.passes}
             yield {**values, **asdict(measures), "score": measures.score}
+
+
+def _input_of(step: int) -> Callable[[Made], Tensor]:
+    """What picks the latents that a step, counted from 1, began with."""
+    return lambda made: list(made.inputs.values())[step - 1]
 
 
 def run(

@@ -16,7 +16,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY = (
 )  # fmt: skip
 COLOURS = (BLUE, RED, GREEN, ORANGE, PINK, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",

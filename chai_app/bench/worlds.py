@@ -59,7 +59,7 @@ def stream_specs(number: int, seed: int = SEED, exponent: float = 1.0) -> list[C
     things = [Thing(name, colour) for name in OBJECTS for colour in COLOURS]
     scenes, motions = list(SCENES), list(MOTIONS)
     for names in (things, scenes, motions):
-        random.shuffle(names)  # type: ignore[arg-type]
+        random.shuffle(names)
 
     def drawn(names: Sequence[object]) -> int:
         return random.choices(range(len(names)), [(k + 1) ** -exponent for k in range(len(names))])[0]
