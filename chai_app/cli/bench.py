@@ -15,6 +15,7 @@ BENCHES = {
     "ablation": "what makes a donor useful",
     "attention": "what the queries attend to",
     "cache": "lookup, storage and thresholds",
+    "counts": "what the gate on counts is worth",
     "enhance": "what sharing experts saves the enhancer, and costs",
 }
 HELP = "Measure: " + "; ".join(f"{name} ({what})" for name, what in BENCHES.items()) + "."

@@ -10,6 +10,8 @@ from .likeness import PARTS, WEIGHTS
 NETWORKS = 10
 EPOCHS = 1_500
 """More than in the study: all of them are to count without a slip."""
+COUNTERS = 5
+"""As many as in the study, of which the first is shipped: noise is drawn for all together."""
 COUNTER_WEIGHTS = WEIGHTS.with_name("counter.safetensors")
 
 
@@ -21,7 +23,7 @@ def make(folder: Path = WEIGHTS.parent) -> None:
     stages = (successor.Stage(successor.PAIRS, EPOCHS),)
     networks = successor.train(successor.PLACE_VALUE, NETWORKS, stages, held_out=0)
     save_file({part: getattr(networks, part).contiguous() for part in PARTS}, folder / WEIGHTS.name)
-    counters = counter.train(1)
+    counters = counter.train(COUNTERS).one(0)
     save_file({name: part.contiguous() for name, part in vars(counters).items()}, folder / COUNTER_WEIGHTS.name)
 
 
