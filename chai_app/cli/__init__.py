@@ -28,7 +28,6 @@ from .generate import HELP as GENERATE_HELP
 from .generate import generate
 from .inspect import doctor, models
 from .numbers import commands as numbers_commands
-from .numbers import commands as numbers_commands
 from .ui import HELP as UI_HELP
 from .ui import ui
 
@@ -70,7 +69,6 @@ app.command(help=BATCH_HELP)(batch)
 app.command(help=ENHANCE_HELP)(enhance)
 app.add_typer(cache_commands, name="cache", cls=_Commands)
 app.command(help=BENCH_HELP, context_settings=BENCH_OPTIONS)(bench)
-app.add_typer(numbers_commands, name="numbers", cls=_Commands)
 app.add_typer(numbers_commands, name="numbers", cls=_Commands)
 app.command()(models)
 app.command()(doctor)
