@@ -21,6 +21,7 @@ from torch import Tensor
 from .checkpoint import load_autoencoder, load_strictly
 from .released_layout import autoencoder_name
 from .temporal_autoencoder import TemporalAutoencoder
+from .upsampling import fold_upsampling
 
 # The image autoencoder of SDXL's family, as Open-Sora 1.2 uses it.
 SDXL_SPATIAL: dict[str, Any] = {
@@ -72,6 +73,7 @@ class AutoencoderKLOpenSora(ModelMixin, AttentionMixin, AutoencoderMixin, Config
     ) -> None:
         super().__init__()
         self.spatial_vae = AutoencoderKL(**spatial)
+        fold_upsampling(self.spatial_vae)
         self.temporal_vae = TemporalAutoencoder(
             latent_channels=self.spatial_vae.config.latent_channels,
             filters=temporal_filters,

@@ -7,12 +7,43 @@ Source: Open-Sora 1.2, after MAGVIT-v2 (Yu et al., arXiv 2310.05737).
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from .cpu import takes_cpu_path
+
+
+class PaddedConv3d(nn.Conv3d):
+    """A 3-D convolution that pads its input as it is told.
+
+    Args:
+        pad: of the last axis in front and behind, and so on, as for `torch.nn.functional.pad`; height and width
+            have the same on all sides, time none behind.
+    """
+
+    def __init__(self, *args: Any, pad: tuple[int, ...], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pad = pad
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, T, h, w) -> (B, C', T / time stride, h, w)."""
+        if not takes_cpu_path(input):
+            return super().forward(F.pad(input, self.pad))
+        # As a convolution of pictures: frames that are seen together lie side by side as channels. For small sizes
+        # torch has no quick 3-D convolution on a CPU.
+        around, *_, front, _ = self.pad
+        size, time_stride = self.kernel_size[0], self.stride[0]
+        frames = F.pad(input.transpose(1, 2), (0, 0, 0, 0, 0, 0, front, 0))  # (B, front + T, C, h, w)
+        count = (frames.shape[1] - size) // time_stride + 1
+        seen = [frames[:, i : i + (count - 1) * time_stride + 1 : time_stride] for i in range(size)]
+        frames = torch.cat(seen, dim=2).flatten(0, 1)  # (B*T, size*C, h, w)
+        frames = F.conv2d(frames, self.weight.transpose(1, 2).flatten(1, 2), self.bias, padding=around)
+        return frames.unflatten(0, (-1, count)).transpose(1, 2)  # (B, C', T, h, w)
 
 
 class CausalConv3d(nn.Module):
@@ -24,11 +55,11 @@ class CausalConv3d(nn.Module):
         super().__init__()
         around = kernel_size // 2
         front = (kernel_size - 1) + (1 - time_stride)
-        self.time_causal_padding = (around, around, around, around, front, 0)
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride=(time_stride, 1, 1), bias=bias)
+        pad = (around, around, around, around, front, 0)
+        self.conv = PaddedConv3d(in_channels, out_channels, kernel_size, stride=(time_stride, 1, 1), bias=bias, pad=pad)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        return self.conv(F.pad(hidden_states, self.time_causal_padding))
+        return self.conv(hidden_states)
 
 
 class ResBlock(nn.Module):

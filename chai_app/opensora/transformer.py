@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.attention import AttentionMixin, FeedForward
+from diffusers.models.attention import AttentionMixin
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
@@ -24,6 +25,7 @@ from . import cache_hooks
 from .attention import OpenSoraCrossAttention, OpenSoraSelfAttention, RotaryEmbedding, TextKeysValues
 from .checkpoint import load_strictly, load_transformer
 from .embeddings import CaptionEmbedder, PatchEmbed, RotaryPositions, SinusoidEmbedder, position_embedding
+from .feed_forward import OpenSoraFeedForward
 from .released_layout import transformer_name
 from .text_context import TextContext
 
@@ -42,7 +44,7 @@ class OpenSoraTransformerBlock(nn.Module):
         self.attn = OpenSoraSelfAttention(hidden_size, num_heads, qk_norm)
         self.cross_attn = OpenSoraCrossAttention(hidden_size, num_heads)
         self.norm2 = nn.LayerNorm(hidden_size, eps=1e-6, elementwise_affine=False)
-        self.mlp = FeedForward(hidden_size, inner_dim=int(hidden_size * mlp_ratio), activation_fn="gelu-approximate")
+        self.mlp = OpenSoraFeedForward(hidden_size, int(hidden_size * mlp_ratio))
         self.scale_shift_table = nn.Parameter(torch.randn(6, hidden_size) / hidden_size**0.5)
 
     @apply_forward_hook
@@ -55,7 +57,7 @@ class OpenSoraTransformerBlock(nn.Module):
         Returns: (B*T, S, D) in a spatial block, (B*S, T, D) in a temporal one.
         """
         shift, scale = (self.scale_shift_table + modulation)[..., :2, :].unbind(-2)  # (B, T or 1, 1, D)
-        return self._sequences(modulated(self.norm1(hidden_states), shift, scale))
+        return self._sequences(modulated(self.norm1, hidden_states, shift, scale))
 
     def _sequences(self, hidden_states: Tensor) -> Tensor:
         """(B, T, S, D) -> (B*T, S, D), no frame sees another; or (B*S, T, D), one place through time."""
@@ -83,7 +85,7 @@ class OpenSoraTransformerBlock(nn.Module):
         table = self.scale_shift_table + modulation
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = table.unbind(-2)  # (B, T or 1, 1, D)
 
-        attn = modulated(self.norm1(hidden_states), shift_attn, scale_attn)  # (B, T, S, D)
+        attn = modulated(self.norm1, hidden_states, shift_attn, scale_attn)  # (B, T, S, D)
         attn = self.attn(self._sequences(attn), image_rotary_emb=image_rotary_emb)  # (B*T, S, D) or (B*S, T, D)
         if self.is_temporal:
             attn = attn.unflatten(0, (batch, patches)).transpose(1, 2)  # (B, T, S, D)
@@ -94,13 +96,22 @@ class OpenSoraTransformerBlock(nn.Module):
         cross = self.cross_attn(hidden_states.flatten(1, 2), text, text_mask)  # (B, T*S, D)
         hidden_states = hidden_states + cross.unflatten(1, (frames, patches))  # (B, T, S, D)
 
-        mlp = self.mlp(modulated(self.norm2(hidden_states), shift_mlp, scale_mlp))
+        mlp = self.mlp(modulated(self.norm2, hidden_states, shift_mlp, scale_mlp))
         return torch.addcmul(hidden_states, gate_mlp, mlp)
 
 
-def modulated(hidden_states: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """hidden_states * (1 + scale) + shift, in one pass over the tokens."""
-    return torch.addcmul(shift, hidden_states, 1 + scale)
+def modulated(norm: nn.LayerNorm, hidden_states: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """norm(hidden_states) * (1 + scale) + shift, in as few passes over the tokens as there can be.
+
+    Args:
+        norm: without weights of its own.
+        hidden_states: (B, T, S, D).
+        shift, scale: (B, T or 1, 1, D), or (1, 1, 1, D) where all tokens share them: then they are the norm's weights.
+    """
+    if shift.numel() == shift.shape[-1]:
+        weight, bias = (1 + scale).flatten(), shift.flatten()
+        return F.layer_norm(hidden_states, norm.normalized_shape, weight, bias, norm.eps)
+    return torch.addcmul(shift, norm(hidden_states), 1 + scale)
 
 
 class OpenSoraTransformer3DModel(ModelMixin, AttentionMixin, CacheMixin, ConfigMixin):
@@ -238,8 +249,11 @@ class OpenSoraTransformer3DModel(ModelMixin, AttentionMixin, CacheMixin, ConfigM
             fps: (B,), frames per second.
             frame_mask: (B, T), True for frames that are generated; the others are given, and count as at timestep 0.
         Returns: (B, T or 1, 1, 6, D) for the blocks; then for the last layer (B, 1, 1, D) at `timestep`, and (B, 1, 1,
-            D) at timestep 0, which is the same tensor again where no frame is given.
+            D) at timestep 0, which is the same tensor again where no frame is given. Where one number was expanded to
+            all videos, as for the halves of a guidance batch, B is 1.
         """
+        if timestep.stride(0) == 0 and fps.stride(0) == 0:
+            timestep, fps = timestep[:1], fps[:1]
         rate = self.fps_embedder(fps, self.dtype)  # (B, D)
         time = by_frame = clean = (self.t_embedder(timestep, self.dtype) + rate)[:, None, None]  # (B, 1, 1, D)
         if frame_mask is not None:
@@ -321,7 +335,7 @@ class OpenSoraTransformer3DModel(ModelMixin, AttentionMixin, CacheMixin, ConfigM
 
     def _last_norm(self, hidden_states: Tensor, time: Tensor) -> Tensor:
         shift, scale = (self.scale_shift_table + time.unsqueeze(-2)).unbind(-2)  # (B, 1, 1, D)
-        return modulated(self.norm_out(hidden_states), shift, scale)
+        return modulated(self.norm_out, hidden_states, shift, scale)
 
     def _unpatchify(self, patches: Tensor, latents: Tensor) -> Tensor:
         """(B, T, S, patch * channels) -> (B, C, T, h, w), without the second half of the channels and the padding."""

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from chai_app.errors import DamagedCheckpoint
 from chai_app.opensora import AutoencoderKLOpenSora
+from chai_app.opensora.temporal_autoencoder import CausalConv3d
+from chai_app.opensora.upsampling import FoldedUpsample2D
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 CASES = json.loads((GOLDEN / "vae_cases.json").read_text())["cases"]
@@ -200,3 +202,21 @@ def test_weights_may_wait_in_another_place_until_they_are_used(vae, recorded):
         assert all(weight.is_meta for weight in vae.parameters())
         assert torch.equal(vae.encode(recorded["one_block.x"]).latent_dist.mode(), latents)
         assert torch.equal(vae.decode(latents).sample, pixels)
+
+
+def test_enlarging_first_and_folding_the_weights_are_the_same():
+    generator = torch.Generator().manual_seed(0)
+    conv = torch.nn.Conv2d(6, 5, 3, padding=1).double()
+    pictures = torch.randn(2, 6, 7, 9, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        enlarged = conv(torch.nn.functional.interpolate(pictures, scale_factor=2.0, mode="nearest"))
+        assert torch.allclose(FoldedUpsample2D(conv)(pictures), enlarged, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "time_stride"), [(3, 1), (3, 2), (1, 1)])
+def test_a_convolution_through_time_is_one_of_pictures_on_a_cpu(size, time_stride):
+    conv = CausalConv3d(6, 5, size, time_stride)
+    frames = torch.randn(2, 6, 8, 4, 5, generator=torch.Generator().manual_seed(0))
+    plain = conv(frames).detach()  # with gradients it is torch's own
+    with torch.no_grad():
+        assert torch.allclose(conv(frames), plain, atol=1e-5)

@@ -353,3 +353,19 @@ def test_saved_and_loaded_again_it_is_the_same(transformer, even, tmp_path):
     assert dict(again.config) | {"_name_or_path": None} == dict(transformer.config) | {"_name_or_path": None}
     with torch.no_grad():
         assert torch.equal(again(**even).sample, transformer(**even).sample)
+
+
+def test_what_a_cpu_computes_without_gradients_differs_by_rounding_alone(transformer, even):
+    with torch.no_grad():
+        fused = transformer(**even).sample
+    plain = transformer(**even).sample  # with gradients, every pass is torch's own
+    assert not torch.equal(fused, plain)  # another way was taken ...
+    assert torch.allclose(fused, plain.detach(), atol=2e-5)  # ... to the same place
+
+
+def test_videos_that_share_a_timestep_share_its_modulation(transformer):
+    timestep, fps = torch.tensor([700.0]), torch.tensor([24.0])
+    alone, *_ = transformer.modulation(timestep.expand(2), fps.expand(2))
+    each, *_ = transformer.modulation(timestep.repeat(2), fps.repeat(2))
+    assert (alone.shape[0], each.shape[0]) == (1, 2)
+    assert torch.allclose(alone.expand_as(each), each, atol=1e-6)
