@@ -236,8 +236,8 @@ def _ids(text: str | None) -> list[str]:
 
 def _act(home: Path, action: str, ids: list[str]) -> list[str]:
     """Pin, unpin or delete. Returns: a sentence for each entry. A graph runs twice, so what is gone is no error."""
-    from ..chai_app.cache import CacheError
-    from ..chai_app.errors import BadRequest, ChaiError
+    from ..chai_app.cache import UnknownEntry
+    from ..chai_app.errors import BadRequest
 
     if action == "look":
         return []
@@ -250,9 +250,7 @@ def _act(home: Path, action: str, ids: list[str]) -> list[str]:
         for id in ids:
             try:
                 entry = cache.find(id)
-            except CacheError:
-                raise
-            except ChaiError as error:
+            except UnknownEntry as error:
                 done.append(str(error))
                 continue
             done.append(f"#{entry.id[:8]} {past}" if change(entry) else f"#{entry.id[:8]} is not here any more")

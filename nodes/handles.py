@@ -102,10 +102,10 @@ def default_cache() -> Cache:
 
 
 def home_of(key: str | None) -> Path | None:
-    """The cache folder called `key`, the default one for None; None for a name that nobody has given out."""
-    if key is None:
-        return default_cache().home
-    default_cache().key  # noqa: B018  is known from the start
+    """The cache folder called `key`, the usual one for None; None for a name that nobody has given out."""
+    usual = default_cache()
+    if key is None or key == usual.key:
+        return usual.home
     return _KNOWN_HOMES.get(key)
 
 

@@ -75,7 +75,7 @@ app.registerExtension({
     const panel = new Panel(api, { useAsDonor, toast: (toast) => app.extensionManager?.toast?.add(toast) });
     app.extensionManager?.registerSidebarTab({
       id: "chai-cache",
-      icon: "pi pi-history",
+      icon: "pi pi-database",
       title: "CHAI",
       tooltip: "CHAI cache: what earlier videos left behind",
       type: "custom",

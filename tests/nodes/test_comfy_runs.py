@@ -56,7 +56,7 @@ def entries():
 
 def test_the_whole_way_through_every_node(graph, pack, tmp_path):
     (text, told), _ = pack.run("CHAI_ExtractEntities", prompt=FIRST)
-    assert text.splitlines() == ["object: red ball", "scene: desert"]
+    assert text.splitlines() == ["object: red ball (count 1)", "scene: desert (count 1)"]
     assert json.loads(told)["objects"][0]["head"] == "ball"
 
     (cache,), _ = pack.run("CHAI_OpenCache", folder=str(tmp_path / "mine"), budget_gb=0.5, policy="lfu")
