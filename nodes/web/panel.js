@@ -15,7 +15,7 @@ const STYLE = `
 .chai-panel input[type=search] { flex: 1; }
 .chai-panel input[type=number] { width: 74px; }
 .chai-panel button { background: var(--comfy-input-bg, #222); color: var(--input-text, #ddd); cursor: pointer;
-  border: 1px solid var(--border-color, #444); border-radius: 6px; padding: 3px 8px; font: inherit; font-size: 12px; }
+  border: 1px solid var(--border-color, #444); border-radius: 6px; padding: 2px 7px; font: inherit; font-size: 12px; }
 .chai-panel button:hover { filter: brightness(1.25); }
 .chai-panel button.on { border-color: #f0b850; color: #f0b850; }
 .chai-panel button.danger { border-color: #d8584f; color: #e88a83; }
@@ -34,7 +34,7 @@ const STYLE = `
 .chai-entry .chips { display: flex; flex-wrap: wrap; gap: 4px; }
 .chai-entry .chip { border-radius: 10px; padding: 0 7px; font-size: 11px; line-height: 18px; background: #5c94f033; }
 .chai-entry .chip.scene { background: #5ec89633; }
-.chai-entry .acts { flex-wrap: wrap; gap: 5px; margin-top: 2px; }
+.chai-entry .acts { flex-wrap: wrap; gap: 4px; margin-top: 2px; }
 `;
 
 function make(tag, properties = {}, ...children) {
@@ -206,7 +206,7 @@ export class Panel {
       onclick: () => this.act(() => this.ask(`entries/${entry.id}/pin`, { method: "POST", body: { pinned: !entry.is_pinned } })),
     });
     const donor = make("button", {
-      textContent: "use as donor", title: "Write its id into the Donor Picker of this graph",
+      textContent: "as donor", title: "Write its id into the Donor Picker of this graph",
       onclick: () => {
         const count = this.useAsDonor(entry.id);
         const detail = count ? `#${entry.id.slice(0, 8)} is in the Donor Picker.` : "Add a CHAI Donor Picker to the graph first.";
