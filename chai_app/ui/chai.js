@@ -2,10 +2,10 @@
 (() => {
   "use strict";
   const POLL_MS = 700, HIDDEN_POLL_MS = 4000, TYPING_MS = 250;
-  const PAGES = ["generate", "compare", "cache", "gallery", "system"];
+  const PAGES = ["generate", "compare", "cache", "gallery", "system", "numbers"];
   let server = null, upload = null, version = "", cacheChanges = -1, running = null, job = null, shown = null, group = null;
   let known = null, timer = null, failures = 0, page = "generate";
-  const params = { cache: {}, gallery: {}, compare: {}, system: {} };
+  const params = { cache: {}, gallery: {}, compare: {}, system: {}, numbers: {} };
   const wait = {};
   const at = (id) => document.getElementById(id);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -321,7 +321,7 @@
       event.preventDefault();
       (page === "generate" ? document.querySelector("#prompt textarea") : document.querySelector(`[data-param="${page}.words"]`))?.focus();
     } else if (event.key === "c" && shown) act("compare_job", { id: shown });
-    else if (/^[1-5]$/.test(event.key)) go(PAGES[event.key - 1]);
+    else if (/^[1-6]$/.test(event.key)) go(PAGES[event.key - 1]);
   });
 
   // Files dropped anywhere but on a field that takes files

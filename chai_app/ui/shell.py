@@ -19,6 +19,8 @@ from .gallery_page import build_gallery_page
 from .generate_page import ACTS as GENERATE_ACTS
 from .generate_page import build_generate_page
 from .markup import Markup, tag
+from .numbers_page import ACTS as NUMBERS_ACTS
+from .numbers_page import build_numbers_page
 from .studio import Studio
 from .system_page import ACTS as SYSTEM_ACTS
 from .system_page import build_system_page
@@ -34,7 +36,7 @@ _KEYS = (
     ("Ctrl + Enter", "generate"),
     ("Esc", "cancel the running video (or close what is open)"),
     ("C", "compare the shown video with the cache off"),
-    ("1 to 5", "go to a page"),
+    ("1 to 6", "go to a page"),
     ("/", "go to the prompt, or to the search of a page"),
     ("?", "show these keys"),
 )
@@ -43,7 +45,7 @@ _KEYS = (
 def build(studio: Studio) -> gr.Blocks:
     """The whole browser UI."""
     bridge = Bridge(studio)
-    for acts in (GENERATE_ACTS, CACHE_ACTS, GALLERY_ACTS, COMPARE_ACTS, SYSTEM_ACTS):
+    for acts in (GENERATE_ACTS, CACHE_ACTS, GALLERY_ACTS, COMPARE_ACTS, SYSTEM_ACTS, NUMBERS_ACTS):
         bridge.add(acts)
 
     def poll(message: Any) -> Any:
@@ -65,6 +67,8 @@ def build(studio: Studio) -> gr.Blocks:
                 build_gallery_page(part)
             with gr.Tab("System", id="system"):
                 build_system_page(part)
+            with gr.Tab("Numbers", id="numbers"):
+                build_numbers_page(part)
         gr.HTML(
             _dialogs(),
             elem_id="c-bridge",
