@@ -33,7 +33,7 @@ SPATIAL = {
 FRAME_SETTINGS = Settings(steps=850, batch_size=16, peak_lr=2e-3, use_muon=True, seed=11)
 LATENT_SETTINGS = Settings(steps=600, batch_size=8, peak_lr=1.5e-3, use_muon=True, seed=12)
 CLIP_SETTINGS = Settings(steps=450, batch_size=4, peak_lr=6e-4, use_muon=True, seed=13)
-DECODER_SETTINGS = Settings(steps=600, batch_size=4, peak_lr=4e-4, use_muon=True, seed=14)
+DECODER_SETTINGS = Settings(steps=600, batch_size=4, peak_lr=4e-4, ema_decay=0.99, use_muon=True, seed=14)
 FRAMES_PER_CLIP = 5  # of 17 are decoded to pixels: the spatial decoder is the costly half
 SHARE_OF_STILLS = 0.12  # of the batches hold single frames, as image-to-video needs them
 KL_WEIGHT = 1e-4

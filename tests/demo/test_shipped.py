@@ -40,10 +40,10 @@ def test_the_judge_knows_real_clips_that_it_was_not_trained_on(real):
 def test_the_autoencoder_gives_real_clips_back(real):
     _, pixels = real
     vae = AutoencoderKLOpenSora.from_pretrained(FOLDER / "vae", torch_dtype=torch.float32)
-    assert psnr_db(pixels[:8], reconstruct(vae, pixels[:8])) >= 25.5
+    assert psnr_db(pixels[:8], reconstruct(vae, pixels[:8])) >= 26.0
 
 
-def test_a_prompt_becomes_its_scene_colour_and_object():
+def test_a_prompt_becomes_its_scene_colour_object_and_motion():
     pipeline = OpenSoraPipeline.from_pretrained(FOLDER)
     pipeline.set_progress_bar_config(disable=True)
     asked = held_out_specs(16)
@@ -51,5 +51,6 @@ def test_a_prompt_becomes_its_scene_colour_and_object():
     prompts = [caption(spec, random, complete=True) for spec in asked]
     result = scores(load_judge(), generate(pipeline, prompts, list(range(16)), steps=30, batch_size=16), asked)
     assert result["scene"] >= 0.9, result
-    assert result["colour"] >= 0.75, result
-    assert result["object"] >= 0.45, result
+    assert result["colour"] >= 0.85, result
+    assert result["object"] >= 0.75, result
+    assert result["motion"] >= 0.75, result
