@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
@@ -38,26 +38,32 @@ def all_arms() -> list[Arm]:
     return arms(DIALS, fewer=(1, 2, 4, 6), first=(6, 4, 3, 2), random_dials=(0.5, 1.0))
 
 
-def few_arms() -> list[Arm]:
-    """What the batch sizes beside the main one are measured with."""
-    return arms((0.5, 0.75, 1.0))
+def chosen_arms(batch_size: int, names: Sequence[str]) -> list[Arm]:
+    """Every arm at the main batch size, Lynx alone at the others; of these, plain and those that were named, if any."""
+    offered = all_arms() if batch_size == MAIN_BATCH else arms((0.5, 0.75, 1.0))
+    order = {name: i for i, name in enumerate(["plain", *names])}
+    return sorted((arm for arm in offered if not names or arm.name in order), key=lambda arm: order.get(arm.name, 0))
 
 
-def quality_rows(enhancer: Enhancer, prompts: int, batch_sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """A line for each batch size and arm."""
+def quality_rows(
+    enhancer: Enhancer,
+    prompts: int,
+    batch_sizes: Sequence[int],
+    names: Sequence[str],
+    there: Sequence[dict[str, Any]] = (),
+) -> Iterator[dict[str, Any]]:
+    """A line for each batch size and arm; those that are `there` are not measured again."""
     pairs = held_out_pairs(prompts)
     # Faster than one expert after the other, and equal but for rounding; a greedy caption has no luck in it.
     enhancer.model.set_experts_implementation("grouped_mm")
     enhancer.manner = replace(enhancer.manner, temperature=0.0)
-    rows = []
     for batch_size in batch_sizes:
         plain: Quality | None = None
-        for arm in all_arms() if batch_size == MAIN_BATCH else few_arms()[: 1 if batch_size == 1 else None]:
-            quality = measure(enhancer, pairs, arm, batch_size)
+        for arm in chosen_arms(batch_size, names)[: 1 if batch_size == 1 else None]:
+            raw = [row["raw"] for row in there if (row["arm"], row["batch"]) == (arm.name, batch_size)]
+            quality = Quality(**raw[0]) if raw else measure(enhancer, pairs, arm, batch_size)
             plain = plain or quality
-            rows.append({**quality.row(plain), "raw": asdict(quality)})
-            print(quality_line(rows[-1]), flush=True)
-    return rows
+            yield {**quality.row(plain), "raw": asdict(quality)}
 
 
 QUALITY_HEAD = (
@@ -77,20 +83,17 @@ def quality_line(row: dict[str, Any]) -> str:
 
 
 def speed_rows(
-    enhancer: Enhancer, size: Size, batch_sizes: Sequence[int], steps: int, seed: int
-) -> list[dict[str, Any]]:
+    enhancer: Enhancer, size: Size, batch_sizes: Sequence[int], names: Sequence[str], steps: int, seed: int
+) -> Iterator[dict[str, Any]]:
     """A line for each batch size and arm, and what the choosing alone takes."""
     model = new_model(size)
-    rows = []
     for batch_size in batch_sizes:
         recorded = recorded_logits(enhancer, held_out_pairs(max(64, 4 * batch_size)), batch_size)
-        chosen = all_arms() if batch_size == MAIN_BATCH else few_arms()
+        chosen = chosen_arms(batch_size, names)
         speeds = measure_steps(model, chosen, recorded, steps, seed)
         for arm, speed in zip(chosen, speeds, strict=True):
             alone = selection_ms(arm, recorded, size.layers, size.active) if arm.policy and batch_size > 1 else [0.0]
-            rows.append(speed_row(speed, speeds[0], alone))
-            print(speed_line(rows[-1]), flush=True)
-    return rows
+            yield speed_row(speed, speeds[0], alone)
 
 
 def speed_row(speed: Speed, plain: Speed, alone_ms: Sequence[float]) -> dict[str, Any]:
@@ -137,16 +140,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default=DEMO, help="the bundled enhancer, or a folder with one like it")
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--arms", nargs="+", default=[], help='some of them alone, beside plain: "Lynx 0.5" "OEA 4"')
     parser.add_argument("--steps", type=int, default=20, help="timed decode steps of each arm")
     parser.add_argument("--layers", type=int, default=2, help="1.6 GB each")
     parser.add_argument("--threads", type=int, default=0, help="0 leaves it to torch")
     parser.add_argument("--tiny", action="store_true", help="small layers for speed: shows that it runs, no more")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, help="write the figures here; quality that is there is kept")
     parser.add_argument("--picture", type=Path, help="draw quality over experts touched here, as PNG")
-    parser.add_argument("--draw", type=Path, metavar="FILE", help="draw from the figures in FILE, measure nothing")
+    parser.add_argument(
+        "--draw", type=Path, nargs="+", metavar="FILE", help="draw from figures that were written, measure nothing"
+    )
     options = parser.parse_args(arguments)
     if options.draw:
-        show_again(json.loads(options.draw.read_text(encoding="utf-8")), options.picture)
+        show_again([json.loads(path.read_text(encoding="utf-8")) for path in options.draw], options.picture)
         return
     import torch
 
@@ -155,29 +161,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures = header("enhance", arguments, HELD_OUT_SEED, ("torch", "transformers"))
     figures["threads"] = torch.get_num_threads()
     print(printed(figures))
+
+    def keep(part: str, row: dict[str, Any], line: str) -> None:
+        """Print a line, and write all there is so far: a long run that is stopped is not lost."""
+        others = [old for old in figures.get(part, []) if (old["arm"], old["batch"]) != (row["arm"], row["batch"])]
+        figures[part] = [*others, row]
+        print(line, flush=True)
+        if options.json:
+            with whole_file(options.json) as temporary:
+                temporary.write_text(json.dumps(figures) + "\n", encoding="utf-8")
+
     if "quality" in options.parts:
         print(f"\n{QUALITY_HEAD}")
-        figures["quality"] = quality_rows(Enhancer.load(options.model, "cpu"), options.prompts, options.batches)
+        enhancer = Enhancer.load(options.model, "cpu")
+        figures["quality"] = there = [row for row in _earlier(options.json) if row["n"] == options.prompts]
+        for row in quality_rows(enhancer, options.prompts, options.batches, options.arms, there):
+            keep("quality", row, quality_line(row))
     if "speed" in options.parts:
         size = TINY if options.tiny else Size(layers=options.layers)
+        figures["size"] = asdict(size)
         print(f"\n{size.layers} layers, hidden {size.hidden}, {size.experts} experts of {size.expert}, fp32")
         print(SPEED_HEAD)
-        figures["size"] = asdict(size)
         enhancer = Enhancer.load(options.model, "cpu")
-        figures["speed"] = speed_rows(enhancer, size, options.batches, options.steps, HELD_OUT_SEED)
-    if options.json:
-        with whole_file(options.json) as temporary:
-            temporary.write_text(json.dumps(figures) + "\n", encoding="utf-8")
+        for row in speed_rows(enhancer, size, options.batches, options.arms, options.steps, HELD_OUT_SEED):
+            keep("speed", row, speed_line(row))
     if options.picture and "quality" in figures:
         from .enhance_plot import draw
 
         draw(figures, options.picture)
 
 
-def show_again(figures: dict[str, Any], picture: Path | None) -> None:
-    """Tables, and the plot if a place for it is given, from raw figures."""
+def _earlier(path: Path | None) -> list[dict[str, Any]]:
+    """The lines of quality that an earlier run has written."""
+    if path is None or not path.is_file():
+        return []
+    return list(json.loads(path.read_text(encoding="utf-8")).get("quality", []))
+
+
+def show_again(runs: Sequence[dict[str, Any]], picture: Path | None) -> None:
+    """Tables, and the plot if a place for it is given, from the raw figures of one or several runs."""
+    figures = {part: [row for run in runs for row in run.get(part, [])] for part in PARTS}
     for head, line, name in ((QUALITY_HEAD, quality_line, "quality"), (SPEED_HEAD, speed_line, "speed")):
-        if name in figures:
+        if figures[name]:
             print("\n".join(["", head, *(line(row) for row in figures[name])]))
     if picture is not None:
         from .enhance_plot import draw

@@ -100,7 +100,7 @@ class Enhancer:
         lynx_dial: float | None = None,
         on_text: OnText | None = None,
     ) -> list[Enhanced]:
-        """Write a caption for each prompt; keep the prompt where its caption lost something.
+        """Write a caption for each prompt; keep the prompt where its caption, and a second one, lost something.
 
         Args:
             entities_of: reads things and places out of a text.
@@ -126,8 +126,12 @@ class Enhancer:
             for start in range(0, len(left), batch_size):
                 rows = left[start : start + batch_size]
                 texts = self.write([prompts[i] for i in rows], seed, on_text, rows)
-                for i, text in zip(rows, texts, strict=True):
-                    found[i] = checked(prompts[i], text, entities_of)
+                found |= {i: checked(prompts[i], text, entities_of) for i, text in zip(rows, texts, strict=True)}
+                again = [i for i in rows if not found[i].is_changed]
+                if again and self.manner.temperature > 0:  # the likeliest words keep what a lucky draw lost
+                    texts = self.write([prompts[i] for i in again], seed, on_text, again, temperature=0.0)
+                    second = {i: checked(prompts[i], text, entities_of) for i, text in zip(again, texts, strict=True)}
+                    found |= {i: each for i, each in second.items() if each.is_changed}
         return [found[i] for i in range(len(prompts))]
 
     def _reason_against(self, prompt: str) -> str:
@@ -150,12 +154,18 @@ class Enhancer:
         return [word for word in words if unk is not None and unk in self.tokenizer(word).input_ids]
 
     def write(
-        self, prompts: Sequence[str], seed: int = 0, on_text: OnText | None = None, numbers: Sequence[int] | None = None
+        self,
+        prompts: Sequence[str],
+        seed: int = 0,
+        on_text: OnText | None = None,
+        numbers: Sequence[int] | None = None,
+        temperature: float | None = None,
     ) -> list[str]:
         """The model's captions for one batch, as they come: not compared with the prompts.
 
         Args:
             numbers: what `on_text` is to call the prompts; None counts from 0.
+            temperature: 0 takes the likeliest words; None is the model's own.
         """
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
@@ -163,6 +173,7 @@ class Enhancer:
         from .sampling import Sampler, Watcher
 
         numbers = range(len(prompts)) if numbers is None else numbers
+        temperature = self.manner.temperature if temperature is None else temperature
         texts = [self.manner.text_for(prompt, self.tokenizer) for prompt in prompts]
         given = self.tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False)
         given = given.to(self.model.device)
@@ -179,7 +190,8 @@ class Enhancer:
             one_line = self.manner.answers_in_one_line(self.tokenizer)
             return [one_line and "\n" in text.lstrip() for text in texts_now]
 
-        seeds = [(seed << 32) + zlib.crc32(prompt.encode()) for prompt in prompts]
+        # Of a longer number, torch's generator on the CPU would use 32 bits alone.
+        seeds = [zlib.crc32(f"{seed} {prompt}".encode()) for prompt in prompts]
         watcher = Watcher(watch) if on_text is not None or self.manner.answers_in_one_line(self.tokenizer) else None
         with torch.inference_mode():
             ids = self.model.generate(
@@ -190,7 +202,7 @@ class Enhancer:
                 top_p=None,
                 top_k=None,
                 pad_token_id=self.tokenizer.pad_token_id,
-                logits_processor=LogitsProcessorList([Sampler(seeds, self.manner.temperature, self.manner.top_p)]),
+                logits_processor=LogitsProcessorList([Sampler(seeds, temperature, self.manner.top_p)]),
                 stopping_criteria=StoppingCriteriaList([watcher] if watcher else []),
             )
         return [cleaned(text) for text in decoded(ids)]

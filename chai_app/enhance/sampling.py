@@ -13,7 +13,7 @@ class Sampler(LogitsProcessor):
     """Adds Gumbel noise of one generator per row, so that the largest score is a draw from softmax(scores / T)."""
 
     def __init__(self, seeds: Sequence[int], temperature: float, top_p: float) -> None:
-        self._generators = [torch.Generator().manual_seed(seed % 2**63) for seed in seeds]
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._temperature = temperature
         self._top_p = TopPLogitsWarper(top_p) if top_p < 1 else None
 
