@@ -49,6 +49,7 @@ class Bridge:
     def poll(self, message: Any) -> Answer:
         """What has changed since the version that the page has seen; cheap if nothing has."""
         try:
+            self.studio.first_page.set()
             values = message if isinstance(message, dict) else {}
             return poll(self.studio, values)
         except Exception as error:

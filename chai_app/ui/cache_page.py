@@ -414,7 +414,7 @@ def _upkeep() -> Markup:
         tag("div", id="part-purge", data_part="purge"),
         cls="c-panel c-part",
     )  # fmt: skip
-    return tag("div", verify, carry, purge, cls="c-columns", style="margin-top:24px")
+    return tag("div", verify, carry, purge, cls="c-columns c-upkeep")
 
 
 ACTS: dict[str, Act] = {

@@ -102,6 +102,9 @@ def launch(settings: Settings, model: str, access: Access) -> Started:
         max_file_size=_MOST_UPLOAD,
         allowed_paths=[str(folder) for folder in studio.served_folders],
         footer_links=[],
+        # Gradio asks itself for the page and gives up after 3 s, which a busy machine needs; a page that is late is
+        # better than none.
+        _frontend=False,
         theme=theme(),
         css=colour_variables() + style,
         head=f"<script>{script}</script>",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..engine import Generation
 
 _log = logging.getLogger("chai")
+_LONGEST_WAIT_FOR_A_PAGE_S = 15
 
 
 @dataclass
@@ -73,6 +74,7 @@ class Studio:
         self._cache: LatentCache | None = None
         self.gallery = Gallery(output, home / "thumbnails")
         self.jobs = JobQueue(self.engine, home / "jobs.json", self._path_for, self.plan, self._keep_thumbnail)
+        self.first_page = threading.Event()  # set once somebody has the page
         self.cache_changes = 0  # grows with every change that a page should look at again
         self.deleted: dict[str, Any] = {}  # entries that can be brought back, by token
         self.verdicts: dict[str, str] = {}  # what the judge said, by job
@@ -118,6 +120,8 @@ class Studio:
         self.engine.close()
 
     def _warm_up(self) -> None:
+        # Importing torch keeps the interpreter so busy that the first page would wait for it.
+        self.first_page.wait(_LONGEST_WAIT_FOR_A_PAGE_S)
         started = time.perf_counter()
         self.warmth.state = "warming"
         try:
