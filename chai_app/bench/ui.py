@@ -21,6 +21,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -179,7 +180,7 @@ def _client(options: argparse.Namespace, site: Site, calls: Calls, i: int, end: 
             elif kind == "page":
                 calls.timed("page", site.page)
             else:
-                calls.timed(kind, lambda kind=kind: site.ask("act", {"act": kind, "args": {}}))
+                calls.timed(kind, partial(site.ask, "act", {"act": kind, "args": {}}))
         time.sleep(options.pause * chance.uniform(0.5, 1.5))
 
 

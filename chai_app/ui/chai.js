@@ -3,6 +3,7 @@
   "use strict";
   const POLL_MS = 700, HIDDEN_POLL_MS = 4000, TYPING_MS = 250;
   const PAGES = ["generate", "compare", "cache", "gallery", "system", "numbers"];
+  // job is the one that was picked; without one the page follows what runs, or shows what was made last.
   let server = null, upload = null, version = "", cacheChanges = -1, running = null, job = null, shown = null, group = null;
   let known = null, timer = null, failures = 0, page = "generate";
   const params = { cache: {}, gallery: {}, compare: {}, system: {}, numbers: {} };
@@ -159,7 +160,6 @@
   async function settledGroup() { return !at("part-compare-result")?.querySelector("[data-unfinished]"); }
   function take(answer) {
     running = answer.running; shown = answer.job;
-    if (!job && answer.job) job = answer.job;
     status(answer.waiting ? "busy" : answer.warmth.state, answer.waiting ? `${answer.waiting} to come` : answer.warmth.words);
     document.title = answer.waiting ? `(${answer.waiting}) CHAI` : "CHAI";
     const now = new Map(answer.ended.map((each) => [each.id, each]));
