@@ -20,6 +20,7 @@ from .errors import Cancelled, ChaiError
 from .loading import LoadedModel, Machine, MemoryHost, choose_machine, load, memory_in_plain_words
 from .models import DEMO, Model, find_model
 from .ordering import RunOrder, arrange
+from .presets import hit_steps
 from .preview import latent_preview
 from .prompt_notes import prompt_notes
 from .prompts import extract
@@ -86,7 +87,10 @@ class Engine:
             request = replace(request, seed=secrets.randbelow(2**32))
         start = read_start(request)
         notes = (start.note,) if start is not None and start.note else ()
-        return Plan(request, (*prompt_notes(request, model), *notes), self._donors_for(model).find(request))
+        reuse = self._donors_for(model).find(request)
+        if request.adaptive_steps and reuse.outcome == "hit":
+            reuse = replace(reuse, steps=hit_steps(reuse.similarity, reuse.steps, request.num_inference_steps or 0))
+        return Plan(request, (*prompt_notes(request, model), *notes), reuse)
 
     def generate(
         self,
@@ -113,7 +117,9 @@ class Engine:
                 plan = _without_donor(plan, problems[0])
             ids = ",".join(donor["entry_id"] for donor in plan.reuse.donors)
             settled = {"miss": "full"}.get(plan.reuse.outcome, plan.reuse.outcome)
-            plan = replace(plan, request=replace(plan.request, reuse=ids or settled))
+            fast_steps = plan.reuse.steps if plan.reuse.outcome == "hit" else plan.request.fast_steps
+            request = replace(plan.request, reuse=ids or settled, fast_steps=fast_steps, adaptive_steps=False)
+            plan = replace(plan, request=request)
             generation = Run(plan, progress, cancel, on_stage).carry_out(self._load, donors, self._recipe)
             reuse, note = cache.record(generation)
             notes = generation.report.notes if note is None else (*generation.report.notes, note)

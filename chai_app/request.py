@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 from .errors import BadRequest
+from .presets import ACCELERATIONS, DEFAULT_PRESET, PRESETS, Preset
 
 DTYPES = ("fp32", "bf16", "fp16")
 OFFLOADS = ("none", "model", "sequential")
@@ -68,7 +69,9 @@ class GenerationRequest:
     the id of the entry to attend to (its first digits, or several ids with commas between them). donors is how many
     entries a hit may attend to at once: one alone, or further ones for what the first does not show.
     original_prompt is what the person wrote, where prompt is what the enhancer made of it.
-    num_inference_steps are those of a full run, fast_steps those of a hit. A private request reads the cache and writes
+    num_inference_steps are those of a full run, fast_steps those of a hit, which adaptive_steps lets grow as the
+    similarity of the donor falls. preset (`presets`) fills in what is left open of reuse, steps and acceleration, which
+    names a technique that reuses within a run. A private request reads the cache and writes
     nothing into it.
     Raises: BadRequest, one sentence, for the first field that makes no sense.
     """
@@ -97,6 +100,9 @@ class GenerationRequest:
     is_private: bool = False
     donors: int = 1
     original_prompt: str | None = None
+    preset: str | None = None
+    acceleration: str | None = None
+    adaptive_steps: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
@@ -117,6 +123,10 @@ class GenerationRequest:
                 raise BadRequest(f"{words} must be a number from {low:g} to {high:g}, not {value!r}.")
         if not isinstance(self.is_private, bool):
             raise BadRequest(f"is_private must be true or false, not {self.is_private!r}.")
+        if not isinstance(self.adaptive_steps, bool):
+            raise BadRequest(f"adaptive_steps must be true or false, not {self.adaptive_steps!r}.")
+        _check_choice("preset", self.preset, tuple(PRESETS))
+        _check_choice("acceleration", self.acceleration, ACCELERATIONS)
         _check_choice("dtype", self.dtype, DTYPES)
         _check_choice("offload", self.offload, OFFLOADS)
         if self.device is not None and not (isinstance(self.device, str) and _DEVICE.fullmatch(self.device)):
@@ -130,9 +140,12 @@ class GenerationRequest:
             )
 
     def resolved(self, defaults: RequestDefaults) -> Self:
-        """The same request with every None that `defaults` knows about filled in; the seed is left as it is."""
-        missing = {f.name: getattr(defaults, f.name) for f in fields(defaults) if getattr(self, f.name) is None}
-        return replace(self, **missing)
+        """The same request with every None that `defaults` or the preset knows about filled in; the seed is left as it
+        is."""
+        preset = self.preset or DEFAULT_PRESET
+        known = {f.name: getattr(defaults, f.name) for f in fields(defaults)} | _of_preset(PRESETS[preset], defaults)
+        missing = {name: value for name, value in known.items() if getattr(self, name) is None}
+        return replace(self, **missing, preset=preset)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`; `from_json` gives an equal request back."""
@@ -259,6 +272,16 @@ class Report:
             return cls(**{**known, "notes": tuple(known.get("notes", ())), "reuse": reuse})
         except (AttributeError, TypeError):
             raise BadRequest("This is not a report of ours: fields are missing.") from None
+
+
+def _of_preset(preset: Preset, defaults: RequestDefaults) -> dict[str, Any]:
+    """The fields that a preset settles."""
+    return {
+        "reuse": None if preset.reuse == "auto" else preset.reuse,
+        "acceleration": preset.acceleration,
+        "num_inference_steps": preset.steps(defaults.num_inference_steps),
+        "fast_steps": preset.steps(defaults.fast_steps),
+    }
 
 
 def _check_text(name: str, value: object) -> None:

@@ -123,6 +123,7 @@ class Run:
         import torch
 
         from .attention import DEFAULT, cache_attention
+        from .opensora.acceleration import accelerated
 
         pipeline, start = loaded.pipeline, read_start(request)
         steps, guidance, fps = self.plan.reuse.steps, request.guidance_scale, request.fps
@@ -135,6 +136,7 @@ class Run:
         total_steps = steps * request.num_loops
         self._tell(0, total_steps, None)
         with ExitStack() as stack:
+            stack.enter_context(accelerated(pipeline, request.acceleration))
             reuse = (
                 None
                 if not donors

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import BadRequest
+from ..presets import ACCELERATIONS
 
 _SIZE, _MODEL, _GUIDE, _MACHINE = "Size and length", "Model", "Guiding the video", "Machine"
 _REUSE = "Reuse of earlier videos"
@@ -35,6 +36,29 @@ ReuseMode = Annotated[
 FastSteps = Annotated[
     int | None,
     typer.Option("--fast-steps", rich_help_panel=_REUSE, help="Denoising steps of a hit. Default: the model's, 8."),
+]
+PresetName = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        rich_help_panel=_REUSE,
+        help="exact: no approximation. balanced: earlier videos help. draft: half the steps, for a first look. "
+        "Default: balanced.",
+    ),
+]
+Acceleration = Annotated[
+    str | None,
+    typer.Option(
+        "--acceleration",
+        rich_help_panel=_REUSE,
+        help=f"Reuse within the run: {', '.join(ACCELERATIONS)}. Default: the preset's.",
+    ),
+]
+AdaptiveSteps = Annotated[
+    bool,
+    typer.Option(
+        "--adaptive-steps", rich_help_panel=_REUSE, help="The less a hit's donor resembles, the more steps it takes."
+    ),
 ]
 Donors = Annotated[
     int | None,
