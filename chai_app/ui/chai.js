@@ -26,7 +26,7 @@
       if (!here) old.appendChild(next);
       else if (!same(here, next)) old.insertBefore(next, here);
       else if (here.nodeType === 3) { if (here.data !== next.data) here.data = next.data; }
-      else if (here.nodeType === 1) { attributes(here, next); if (!here.dataset.keep) weave(here, next); }
+      else if (here.nodeType === 1) { const isKept = here.dataset.keep; attributes(here, next); if (!isKept) weave(here, next); }
     }
     while (old.childNodes.length > wanted.length) old.removeChild(old.lastChild);
   }

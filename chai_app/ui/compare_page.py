@@ -57,6 +57,7 @@ def _arms(studio: Studio, jobs: list[Job]) -> Markup:
         tag("input", type="range", min=0, max=1000, value=0, data_scrub=True, aria_label="Place in the videos"),
         cls="c-scrub",
         data_keep="yes",
+        data_key="scrub",
     )
     again = button("Compare again with a new seed", "compare_again", group=first.group)
     return tag(
