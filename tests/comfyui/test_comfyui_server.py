@@ -176,8 +176,8 @@ def test_the_pack_is_imported_in_a_fifth_of_a_second(tmp_path):
     code = f"""
 import sys, time
 sys.argv = ["main.py", "--cpu"]
-import utils.extra_config  # first, as the host does: others have a module called utils, too
 import comfy.options; comfy.options.enable_args_parsing()
+import utils.extra_config  # early, as the host does: others have a module called utils, too
 import asyncio, importlib.util, server, nodes, folder_paths
 async def load():
     spec = importlib.util.spec_from_file_location("/x/chai_x_", {str(ROOT / "__init__.py")!r})
