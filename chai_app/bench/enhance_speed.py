@@ -47,11 +47,13 @@ class Size:
 
 @dataclass(frozen=True)
 class Speed:
-    """Decode steps of one arm: milliseconds each, and distinct experts per layer that ran in it."""
+    """Decode steps of one arm: milliseconds each by the clock and of the processor (all threads together), and distinct
+    experts per layer that ran in it."""
 
     arm: str
     batch_size: int
     step_ms: list[float]
+    cpu_ms: list[float]
     experts: list[float]
 
 
@@ -125,7 +127,7 @@ def measure_steps(
     batch_size = len(recorded[0][0])
     vocabulary = model.config.vocab_size
     ids = torch.randint(vocabulary, (batch_size, CONTEXT), generator=torch.Generator().manual_seed(seed))
-    found = [Speed(arm.name, batch_size, [], []) for arm in arms]
+    found = [Speed(arm.name, batch_size, [], [], []) for arm in arms]
     with torch.inference_mode(), told_routers(routers, recorded) as now:
         cache = model(input_ids=ids, use_cache=True).past_key_values
         gc.disable()
@@ -134,12 +136,14 @@ def measure_steps(
                 now[0] = step
                 for arm, speed in zip(arms, found, strict=True):
                     with policy_on(model, arm.policy, routers) if arm.policy else nullcontext() as statistics:
-                        start = time.perf_counter()
+                        start, start_cpu = time.perf_counter(), time.process_time()
                         model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True, logits_to_keep=1)
-                        milliseconds = (time.perf_counter() - start) * 1e3
+                        clock_ms = (time.perf_counter() - start) * 1e3
+                        cpu_ms = (time.process_time() - start_cpu) * 1e3
                     cache.crop(-1)
                     if step:
-                        speed.step_ms.append(milliseconds)
+                        speed.step_ms.append(clock_ms)
+                        speed.cpu_ms.append(cpu_ms)
                         counted = statistics is not None and statistics.steps and statistics.after
                         speed.experts.append(counted or _chosen(routers, recorded, step))
         finally:
@@ -159,7 +163,7 @@ def _chosen(routers: Sequence[Router], recorded: Sequence[Sequence[Tensor]], ste
 def selection_ms(
     arm: Arm, recorded: Sequence[Sequence[Tensor]], layers: int, top_k: int, repeats: int = 50
 ) -> list[float]:
-    """Milliseconds per step of the choosing alone, in as many layers: policy, weights and counts."""
+    """Milliseconds of the processor per step for the choosing alone, in as many layers: policy, weights and counts."""
     import torch
 
     assert arm.policy is not None
@@ -169,7 +173,7 @@ def selection_ms(
             logits = [record[step % len(record)] for record in recorded]
             chosen = [each.softmax(-1).topk(top_k, dim=-1) for each in logits]
             is_voter = torch.ones(len(logits[0]), dtype=torch.bool)
-            start = time.perf_counter()
+            start = time.process_time()
             for layer in range(layers):
                 i = layer % len(recorded)
                 choice = Choice(logits[i].float(), chosen[i].indices, is_voter, len(is_voter))
@@ -177,5 +181,5 @@ def selection_ms(
                 _, experts = reweighted(choice, chosen[i].values, new, "softmax")
                 num_touched(experts, logits[i].shape[1])
             if step >= 5:
-                found.append((time.perf_counter() - start) * 1e3)
+                found.append((time.process_time() - start) * 1e3)
     return found
