@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import gradio as gr
 from ..errors import BadRequest
 from ..models import DEMO
 from ..opensora.sizes import RESOLUTIONS, video_size
-from ..request import GenerationRequest
+from ..request import GenerationRequest, RequestDefaults
 from .studio import Studio
 
 MODEL_SIZE = "the model's own"
@@ -73,7 +74,7 @@ def _settings(studio: Studio, fields: dict[str, Any], names: list[tuple[str, str
             fields["seed_mode"] = gr.Radio(
                 ["random", "fixed", "as before"], value="random", label="Seed", elem_id="seed-mode"
             )
-            fields["seed"] = gr.Number(label="Fixed seed", value=None, precision=0, minimum=0, elem_id="seed")
+            fields["seed"] = _optional("Fixed seed", own, "seed", "seed")
             fields["count"] = gr.Number(
                 label="Videos per prompt", value=1, precision=0, minimum=1, maximum=100, elem_id="count"
             )
@@ -87,10 +88,10 @@ def _settings(studio: Studio, fields: dict[str, Any], names: list[tuple[str, str
             )
             fields["aspect"] = gr.Dropdown(list(ASPECTS), value="wide", label="Shape", filterable=False)
         with gr.Row():
-            fields["width"] = gr.Number(label="Width (px)", value=None, precision=0, elem_id="width")
-            fields["height"] = gr.Number(label="Height (px)", value=None, precision=0, elem_id="height")
-            fields["num_frames"] = gr.Number(label="Frames", value=None, precision=0, elem_id="num-frames")
-            fields["fps"] = gr.Number(label="Frames per second", value=None, elem_id="fps")
+            fields["width"] = _optional("Width (px)", own, "width", "width")
+            fields["height"] = _optional("Height (px)", own, "height", "height")
+            fields["num_frames"] = _optional("Frames", own, "num_frames", "num-frames")
+            fields["fps"] = _optional("Frames per second", own, "fps", "fps")
         if own is not None:
             gr.Markdown(
                 f"Left empty, the model decides: {own.width} × {own.height}, {own.num_frames} frames, "
@@ -107,9 +108,9 @@ def _settings(studio: Studio, fields: dict[str, Any], names: list[tuple[str, str
             elem_id="reuse",
         )  # fmt: skip
         with gr.Row():
-            fields["num_inference_steps"] = gr.Number(label="Steps of a full run", value=None, precision=0)
-            fields["fast_steps"] = gr.Number(label="Steps of a hit", value=None, precision=0)
-            fields["guidance_scale"] = gr.Number(label="Guidance", value=None)
+            fields["num_inference_steps"] = _optional("Steps of a full run", own, "num_inference_steps")
+            fields["fast_steps"] = _optional("Steps of a hit", own, "fast_steps")
+            fields["guidance_scale"] = _optional("Guidance", own, "guidance_scale")
         fields["is_private"] = gr.Checkbox(
             label="Private: read the cache, write nothing; the video is deleted when the program ends",
             elem_id="private",
@@ -117,8 +118,8 @@ def _settings(studio: Studio, fields: dict[str, Any], names: list[tuple[str, str
     with gr.Accordion("Guiding the video", open=False, elem_id="settings-guide"):
         fields["negative_prompt"] = gr.Textbox(label="What it should not show", lines=1)
         with gr.Row():
-            fields["aesthetic_score"] = gr.Number(label="Aesthetic score (6.5 is good)", value=None)
-            fields["motion_score"] = gr.Number(label="Motion score (5 is usual)", value=None)
+            fields["aesthetic_score"] = _optional("Aesthetic score (6.5 is good)", own, "aesthetic_score")
+            fields["motion_score"] = _optional("Motion score (5 is usual)", own, "motion_score")
         with gr.Row():
             fields["camera_motion"] = gr.Textbox(label="Camera motion", placeholder="pan right", lines=1)
             fields["num_loops"] = gr.Number(label="Clips in a row", value=1, precision=0, minimum=1)
@@ -131,6 +132,13 @@ def _settings(studio: Studio, fields: dict[str, Any], names: list[tuple[str, str
             )
         fields["model"] = gr.Dropdown(names, value=studio.model, label="Model", elem_id="model", filterable=False)
     return Form(fields)
+
+
+def _optional(label: str, own: RequestDefaults | None, name: str, elem_id: str | None = None) -> Any:
+    """A number that may be left out: Gradio's field for numbers would make 0 of nothing. It shows the model's own."""
+    value = getattr(own, name, None)
+    placeholder = "" if value is None else f"{value:g}"
+    return gr.Textbox(label=label, placeholder=placeholder, lines=1, max_lines=1, elem_id=elem_id)
 
 
 def requests_from(values: Mapping[str, Any], last_seed: int | None = None) -> list[GenerationRequest]:
@@ -160,7 +168,7 @@ def request_from(values: Mapping[str, Any], last_seed: int | None = None) -> Gen
 def _request(values: Mapping[str, Any], last_seed: int | None) -> GenerationRequest:
     fields: dict[str, Any] = {"prompt": values["prompt"], "is_private": bool(values.get("is_private"))}
     fields |= {name: _whole(values.get(name)) for name in _WHOLE if _is_given(values.get(name))}
-    fields |= {name: values[name] for name in _NUMBERS if _is_given(values.get(name))}
+    fields |= {name: _number(values[name]) for name in _NUMBERS if _is_given(values.get(name))}
     fields |= {name: str(values[name]).strip() for name in _TEXTS if _is_given(values.get(name))}
     mode = values.get("seed_mode") or ("fixed" if _is_given(values.get("seed")) else "random")
     if mode == "random":
@@ -184,14 +192,26 @@ def _is_given(value: object) -> bool:
 
 
 def _whole(value: Any) -> Any:
+    """A whole number if it is one; else what it is, for `GenerationRequest` to refuse in a sentence."""
+    value = _number(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(value.strip())
+    return value
 
 
 def fields_of(request: GenerationRequest) -> dict[str, Any]:
     """A request in the words of the form."""
     reuse = request.reuse or "auto"
     return {
-        **{name: getattr(request, name) for name in (*_WHOLE, *_NUMBERS)},
+        **{name: _text(getattr(request, name)) for name in (*_WHOLE, *_NUMBERS)},
+        "num_loops": request.num_loops,
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt or "",
         "camera_motion": request.camera_motion or "",
@@ -208,10 +228,14 @@ def fields_of(request: GenerationRequest) -> dict[str, Any]:
     }
 
 
+def _text(number: float | None) -> str:
+    return "" if number is None else str(number)
+
+
 def preset_fields(name: str, studio: Studio) -> dict[str, Any]:
     """What a preset puts into the form."""
     values = dict(PRESETS[name])
     model = studio.default_model()
     if values["num_frames"] == 2 and model is not None:
         values["num_frames"] = 2 * model.defaults.num_frames
-    return values
+    return {name: _text(value) for name, value in values.items()}

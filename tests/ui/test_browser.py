@@ -260,7 +260,7 @@ def test_a_dropped_video_gives_its_settings_back_and_another_one_says_why_not(pa
     job = made(site, "a green star on the moon", seed=4321, guidance_scale=3.5)
     page.evaluate(DROP, ["clip.mp4", base64.b64encode(job.file.read_bytes()).decode()])
     expect(page.locator("#prompt textarea")).to_have_value("a green star on the moon")
-    expect(page.locator("#seed input")).to_have_value("4321")
+    expect(page.locator("#seed input, #seed textarea")).to_have_value("4321")
     page.evaluate(DROP, ["other.mp4", base64.b64encode(b"no video").decode()])
     expect(page.locator("#c-toasts .c-bad").first).to_contain_text("is not a video that can be read")
     page.evaluate(DROP, ["notes.txt", base64.b64encode(b"text").decode()])
