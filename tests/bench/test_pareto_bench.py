@@ -1,0 +1,45 @@
+"""The benchmark of both kinds of reuse: its arms, its frontier, and a run at the smallest size."""
+
+import json
+
+from chai_app.bench.pareto import arms_of, draw, main, rows
+
+
+def test_every_technique_stands_alone_and_joined_and_off():
+    names = [arm.name for arm in arms_of(30, [8], ["pab"])]
+    assert names == [
+        "30 steps, full run",
+        "30 steps, full run, pab",
+        "8 steps, no cache",
+        "8 steps, no cache, pab",
+        "8 steps, Cache Attention",
+        "8 steps, Cache Attention, pab",
+        "preset exact",
+        "preset balanced",
+        "preset draft",
+    ]
+
+
+def test_the_frontier_holds_what_no_other_arm_beats(tmp_path):
+    figures = {"30 steps, full run": (4.0, 0.9), "slow and worse, no cache": (5.0, 0.8), "preset draft": (1.0, 0.7)}
+    samples = [
+        {"prompt": i, "arm": arm, "seconds": seconds, "decode_s": 0.5, "score": score, "psnr_db": 30.0}
+        for i in range(4)
+        for arm, (seconds, score) in figures.items()
+    ]
+    full, slow, fast = rows(samples, list(figures))
+    assert [line["is_best"] for line in (full, slow, fast)] == [True, False, True]
+    assert fast["faster"] == 4.0
+    assert fast["faster_without_decode"] == 7.0
+    draw([full, slow, fast], tmp_path / "pareto.png")
+    assert (tmp_path / "pareto.png").stat().st_size > 1000
+
+
+def test_a_run_at_the_smallest_size_has_a_line_for_each_arm(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("chai_app.bench.pareto.PRESETS", {})
+    results = tmp_path / "pareto.json"
+    main(["--prompts", "1", "--full-steps", "2", "--steps", "2", "--techniques", "first-block", "--json", str(results)])
+    table = json.loads(results.read_text())["table"]
+    assert len(table) == 6
+    assert all(line["n"] == 1 for line in table)
+    assert "| 2 steps, Cache Attention, first-block | 1 |" in capsys.readouterr().out
