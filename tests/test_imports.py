@@ -24,7 +24,7 @@ SUBJECT_ROOMS = {
 }
 ENGINE = {"engine", "decoding", "run", "loading", "conditioning", "donors", "ordering", "prompt_notes", "preview"}
 SERVICES = {"gallery", "jobs", "jobs_file", "purge"}  # of a server that outlives its pages; they stand on the engine
-FACES = {"bench", "cli", "doctor", "ui"}
+FACES = {"bench", "cli", "doctor"}
 DEMO = "demo"
 MAY_ALSO_IMPORT = {"attention": {"opensora"}, DEMO: {"opensora", "prompts", "video"}}
 

@@ -7,6 +7,7 @@ sentence on standard error), 130 stopped by Ctrl-C.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -28,8 +29,6 @@ from .generate import HELP as GENERATE_HELP
 from .generate import generate
 from .inspect import doctor, models
 from .numbers import commands as numbers_commands
-from .ui import HELP as UI_HELP
-from .ui import ui
 
 
 class _Commands(TyperGroup):
@@ -63,7 +62,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(help=UI_HELP)(ui)
+_without_command: Callable[..., None] | None = None
+
 app.command(help=GENERATE_HELP)(generate)
 app.command(help=BATCH_HELP)(batch)
 app.command(help=ENHANCE_HELP)(enhance)
@@ -83,8 +83,23 @@ def start(
         typer.echo(__version__)
         raise typer.Exit
     _quieten_libraries()
-    if context.invoked_subcommand is None:
-        ui()
+    if context.invoked_subcommand is not None:
+        return
+    if _without_command is None:
+        typer.echo(context.get_help())
+    else:
+        _without_command()
+
+
+def offer_ui(command: Callable[..., None], help: str) -> None:
+    """Make the browser UI a command, the first of all, and what happens without one.
+
+    The UI stands beside this package, which does not know it: app.py brings the two together.
+    """
+    global _without_command
+    app.command("ui", help=help)(command)
+    app.registered_commands.insert(0, app.registered_commands.pop())
+    _without_command = command
 
 
 def main() -> None:

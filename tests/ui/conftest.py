@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chai_app.settings import BUNDLED_MODELS, Settings
-from chai_app.ui.server import Access, launch
+from ui.server import Access, launch
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""

@@ -12,10 +12,10 @@ from gradio_client.exceptions import AppError
 from chai_app.errors import ChaiError
 from chai_app.request import GenerationRequest
 from chai_app.settings import Settings
-from chai_app.ui.form import fields_of, request_from, requests_from
-from chai_app.ui.markup import ago, button, seconds, tag
-from chai_app.ui.server import Access, launch
 from chai_app.video import read_metadata
+from ui.form import fields_of, request_from, requests_from
+from ui.markup import ago, button, seconds, tag
+from ui.server import Access, launch
 
 
 def status_of(url):
@@ -78,7 +78,7 @@ def test_only_our_own_output_is_given_out(site, tmp_path):
 
 
 def test_acts_take_no_file_that_did_not_come_through_the_server(site, tmp_path):
-    from chai_app.ui.cache_acts import ACTS
+    from ui.cache_acts import ACTS
 
     path = tmp_path / "secret.zip"
     path.write_bytes(b"")

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..cache import Entry, Phrase, Selection
-from ..cache.entries import KINDS
-from ..cache.inspection import entity_map, would_leave
-from ..cli.cache_choice import bytes_of
-from ..errors import BadRequest, ChaiError
+from chai_app.cache import Entry, Phrase, Selection
+from chai_app.cache.entries import KINDS
+from chai_app.cache.inspection import entity_map, would_leave
+from chai_app.cli.cache_choice import bytes_of
+from chai_app.errors import BadRequest, ChaiError
+
 from .bridge import Act, Answer
 from .cache_acts import ACTS as CHANGES
 from .charts import day_bars, map_picture

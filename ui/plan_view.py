@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..errors import ChaiError
-from ..prompts import extract
-from ..request import GenerationRequest, Plan
+from chai_app.errors import ChaiError
+from chai_app.prompts import extract
+from chai_app.request import GenerationRequest, Plan
+
 from .markup import Markup, chip, join, seconds, tag
 from .receipt import OUTCOMES, candidate_row, pin_button, use_entry_button
 from .studio import Studio

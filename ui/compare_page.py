@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ..jobs import Job
-from ..models import DEMO
+from chai_app.jobs import Job
+from chai_app.models import DEMO
+
 from .bridge import Act, Answer
 from .generate_page import compare_arms
 from .job_views import player
@@ -132,8 +133,8 @@ def _verdicts(studio: Studio, jobs: list[Job]) -> dict[str, str]:
 
 
 def _judged(studio: Studio, job: Job) -> str:
-    from ..demo.judge import load_judge
-    from ..video import read_video
+    from chai_app.demo.judge import load_judge
+    from chai_app.video import read_video
 
     assert job.file is not None
     with studio.judging:

@@ -9,10 +9,11 @@ from typing import Any
 
 import gradio as gr
 
-from ..errors import BadRequest
-from ..models import DEMO
-from ..opensora.sizes import RESOLUTIONS, video_size
-from ..request import GenerationRequest, RequestDefaults
+from chai_app.errors import BadRequest
+from chai_app.models import DEMO
+from chai_app.opensora.sizes import RESOLUTIONS, video_size
+from chai_app.request import GenerationRequest, RequestDefaults
+
 from .studio import Studio
 
 MODEL_SIZE = "the model's own"

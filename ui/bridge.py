@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import BadRequest, ChaiError
+from chai_app.errors import BadRequest, ChaiError
+
 from .job_views import job_view, queue_view
 from .studio import Studio
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from ..errors import BadRequest
-from ..numbers import count_likeness
+from chai_app.errors import BadRequest
+from chai_app.numbers import count_likeness
+
 from .bridge import Act, Answer
 from .markup import Markup, join, tag
 from .studio import Studio
@@ -60,8 +61,8 @@ def _view(studio: Studio, args: dict[str, Any]) -> Answer:
 def _number(number: int) -> Markup:
     import torch
 
-    from ..numbers.make_assets import shipped_networks
-    from ..numbers.measures import plane
+    from chai_app.numbers.make_assets import shipped_networks
+    from chai_app.numbers.measures import plane
 
     networks = shipped_networks()
     everyone = torch.arange(100)

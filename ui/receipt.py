@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..request import Report, Reuse
+from chai_app.request import Report, Reuse
+
 from .markup import Markup, button, chip, file_url, human_bytes, join, seconds, tag
 from .studio import Studio
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from .. import __version__
+from chai_app import __version__
+
 from .api import add_api
 from .bridge import Bridge
 from .cache_page import ACTS as CACHE_ACTS

@@ -7,8 +7,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadRequest
-from ..gallery import Item, restore
+from chai_app.errors import BadRequest
+from chai_app.gallery import Item, restore
+
 from .bridge import Act, Answer
 from .job_views import player
 from .markup import Markup, ago, button, chip, file_url, human_bytes, join, seconds, tag

@@ -7,7 +7,8 @@ import json
 import time
 from pathlib import Path
 
-from ..jobs import Job
+from chai_app.jobs import Job
+
 from .markup import Markup, ago, button, chip, file_url, join, seconds, tag
 from .receipt import definitions, receipt
 from .studio import Studio

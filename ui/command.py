@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import BadRequest
+from chai_app.errors import BadRequest
 
 HELP = """Open the browser UI. This is what `python app.py` does by itself.
 
@@ -31,9 +31,10 @@ def ui(
     model: Annotated[str | None, typer.Option("--model", "-m", help="The model to begin with. Default: demo.")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser window.")] = False,
 ) -> None:
-    from ..models import DEMO, find_model
-    from ..settings import Settings
-    from ..ui.server import Access, serve
+    from chai_app.models import DEMO, find_model
+    from chai_app.settings import Settings
+
+    from .server import Access, serve
 
     if bool(user) != bool(password):
         raise BadRequest("Give --user and --password together, or neither.")

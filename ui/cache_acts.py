@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..cache import Phrase, Selection
-from ..cache.entries import Kind
-from ..cache.inspection import only, rename, what_archive_brings
-from ..errors import BadRequest
-from ..purge import Traces, find_traces, purge
+from chai_app.cache import Phrase, Selection
+from chai_app.cache.entries import Kind
+from chai_app.cache.inspection import only, rename, what_archive_brings
+from chai_app.errors import BadRequest
+from chai_app.purge import Traces, find_traces, purge
+
 from .bridge import Act, Answer
 from .entry_view import entry_of, view_entry
 from .markup import Markup, button, file_url, human_bytes, join, tag

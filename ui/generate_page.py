@@ -11,11 +11,12 @@ from typing import Any
 import gradio as gr
 from markupsafe import escape
 
-from ..errors import BadRequest, ChaiError
-from ..gallery import restore
-from ..jobs import Job
-from ..request import GenerationRequest
-from ..video import read_video, write_video
+from chai_app.errors import BadRequest, ChaiError
+from chai_app.gallery import restore
+from chai_app.jobs import Job
+from chai_app.request import GenerationRequest
+from chai_app.video import read_video, write_video
+
 from .bridge import Act, Answer
 from .form import Form, build_form, fields_of, preset_fields, request_from, requests_from
 from .markup import file_url

@@ -12,21 +12,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..cli.names import free_name, slug
-from ..donors import embedder_for
-from ..engine import Engine
-from ..errors import BadRequest, CannotWrite, ChaiError
-from ..gallery import Gallery
-from ..jobs import Job, JobQueue
-from ..models import Model, ModelStatus, find_model, list_models
-from ..pictures import small_moving_picture
-from ..request import GenerationRequest, Plan, Report
-from ..settings import Settings
+from chai_app.cli.names import free_name, slug
+from chai_app.donors import embedder_for
+from chai_app.engine import Engine
+from chai_app.errors import BadRequest, CannotWrite, ChaiError
+from chai_app.gallery import Gallery
+from chai_app.jobs import Job, JobQueue
+from chai_app.models import Model, ModelStatus, find_model, list_models
+from chai_app.pictures import small_moving_picture
+from chai_app.request import GenerationRequest, Plan, Report
+from chai_app.settings import Settings
 
 if TYPE_CHECKING:
-    from ..cache import LatentCache
-    from ..doctor import Check
-    from ..engine import Generation
+    from chai_app.cache import LatentCache
+    from chai_app.doctor import Check
+    from chai_app.engine import Generation
 
 _log = logging.getLogger("chai")
 _LONGEST_WAIT_FOR_A_PAGE_S = 15
@@ -178,7 +178,7 @@ class Studio:
     @contextmanager
     def cache(self) -> Iterator[LatentCache]:
         """The cache, one caller at a time; with the model's embedder where it has one."""
-        from ..cache import LatentCache
+        from chai_app.cache import LatentCache
 
         with self._caching:
             if self._cache is None:

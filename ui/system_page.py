@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from ..doctor import Check, examine, is_healthy
+from chai_app.doctor import Check, examine, is_healthy
+
 from .bridge import Act, Answer
 from .markup import Markup, button, chip, human_bytes, join, tag
 from .receipt import definitions

@@ -9,8 +9,8 @@ import webbrowser
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ChaiError
-from ..settings import Settings
+from chai_app.errors import ChaiError
+from chai_app.settings import Settings
 
 DEFAULT_PORT = 7860
 _MOST_UPLOAD = "300mb"

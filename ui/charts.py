@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ..cache.inspection import EntityMap
+from chai_app.cache.inspection import EntityMap
+
 from .markup import Markup, join, tag
 
 _WIDTH, _HEIGHT = 360, 120

@@ -6,9 +6,10 @@ from typing import Any
 
 import gradio as gr
 
-from ..cache import Selection
-from ..errors import BadRequest, ChaiError
-from ..request import GenerationRequest
+from chai_app.cache import Selection
+from chai_app.errors import BadRequest, ChaiError
+from chai_app.request import GenerationRequest
+
 from .studio import Studio
 
 

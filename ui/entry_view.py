@@ -9,8 +9,9 @@ import math
 import time
 from typing import Any
 
-from ..cache import Entry, LatentCache, Phrase
-from ..errors import BadRequest, ChaiError
+from chai_app.cache import Entry, LatentCache, Phrase
+from chai_app.errors import BadRequest, ChaiError
+
 from .bridge import Answer
 from .markup import Markup, ago, button, chip, file_url, human_bytes, join, seconds, tag
 from .receipt import definitions, entry_thumbnail, pin_button, use_entry_button
