@@ -13,7 +13,6 @@ again without any run.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -32,7 +31,7 @@ from ..errors import BadRequest
 from .arms import ARMS, GROUPS, OTHER_SHAPES, Arm
 from .header import header
 from .header import printed as printed_header
-from .journal import Journal, write_json
+from .journal import Journal, read_json, write_json
 from .measures import QUESTIONS, Pixels, difference, measured
 from .studio import Made, Studio, Task
 from .worlds import SEED, Shared, asked_specs, donor_spec, words
@@ -221,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--draw", type=Path, metavar="JSON", help="print and draw the results in a file, run nothing")
     chosen = parser.parse_args(arguments)
     if chosen.draw:
-        told = json.loads(chosen.draw.read_text(encoding="utf-8"))
+        told = read_json(chosen.draw)
         samples, told, full_steps = told["samples"], told["header"], told["full_steps"]
     else:
         full_steps = chosen.full_steps

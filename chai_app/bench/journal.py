@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..errors import BadRequest
 from ..files import whole_file
 
 
@@ -77,6 +78,19 @@ def _read(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The results that `write_json` left. Raises: BadRequest if they are not there, or nothing that can be read."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadRequest(f"There are no results in {path} ({error.strerror}): run it with --json first.") from error
+    except ValueError as error:
+        raise BadRequest(f"{path} is not the JSON that a benchmark writes: run it with --json first.") from error
+    if not isinstance(values, dict) or "header" not in values:
+        raise BadRequest(f"{path} holds no results of a benchmark: give the file that its --json named.")
+    return values
 
 
 def write_json(path: Path | None, values: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ table and plot again without any run.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -32,7 +31,7 @@ from ..request import GenerationRequest
 from ..settings import Settings
 from .header import header
 from .header import printed as printed_header
-from .journal import Journal, write_json
+from .journal import Journal, read_json, write_json
 from .measures import QUESTIONS, Pixels, difference, measured
 from .worlds import SEED, asked_specs, shared, warm_specs, words
 
@@ -219,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--draw", type=Path, metavar="JSON", help="print and draw the results in a file, run nothing")
     chosen = parser.parse_args(arguments)
     if chosen.draw:
-        values = json.loads(chosen.draw.read_text(encoding="utf-8"))
+        values = read_json(chosen.draw)
         arms = [Arm(line["reuse"], line["steps"]) for line in values["table"]]
     else:
         arms = [Arm("full", chosen.full_steps)]

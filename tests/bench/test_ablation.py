@@ -113,3 +113,14 @@ def test_the_maps_of_one_prompt_are_measured_and_drawn(tmp_path, capsys):
     ]  # fmt: skip
     assert all(0 < line["donor_entropy"] <= 1 and line["own_same_place"] > 0 for line in table)
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "no results"), ("[", "not the JSON"), ("{}", "holds no results")]
+)
+def test_drawing_what_is_not_there_is_one_sentence(tmp_path, content, words):
+    path = tmp_path / "results.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BadRequest, match=words):
+        main(["--draw", str(path)])
