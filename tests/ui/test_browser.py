@@ -10,7 +10,7 @@ from chai_app.request import GenerationRequest
 from chai_app.video import read_metadata
 
 FIRST, SECOND = "a red ball rising in the desert", "a red ball falling on the moon"
-FOREVER = {"num_inference_steps": 1000, "width": 128, "height": 128, "num_frames": 51}  # minutes; no test waits for them
+FOREVER = {"num_inference_steps": 1000, "width": 128, "height": 128, "num_frames": 51}  # no test waits for it
 expect.set_options(timeout=120_000)
 
 
