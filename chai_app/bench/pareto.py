@@ -12,7 +12,6 @@ table and plot again without any run.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from ..demo.judge import load_judge
 from ..presets import ACCELERATIONS, PRESETS
 from ..request import GenerationRequest
 from .header import header, printed
-from .journal import Journal, write_json
+from .journal import Journal, read_json, write_json
 from .measures import difference, measured
 from .reuse import Bench, _fingerprint
 from .worlds import SEED, asked_specs, words
@@ -187,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--draw", type=Path, metavar="JSON", help="print and draw the results in a file, run nothing")
     chosen = parser.parse_args(arguments)
     if chosen.draw:
-        values = json.loads(chosen.draw.read_text(encoding="utf-8"))
+        values = read_json(chosen.draw)
     else:
         arms = arms_of(chosen.full_steps, chosen.steps, chosen.techniques)
         told = header("pareto", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import sys
 import time
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest
 from .header import header, printed
+from .journal import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -294,8 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if difference is not None and difference > MOST_DIFFERENCE:
             print(f"The outputs differ by {difference:.1e}, more than {MOST_DIFFERENCE:.0e}.")
     print(table(results))
-    if chosen.json:
-        chosen.json.write_text(json.dumps({"header": told, "results": results}, indent=1) + "\n", encoding="utf-8")
+    write_json(chosen.json, {"header": told, "results": results})
 
 
 if __name__ == "__main__":

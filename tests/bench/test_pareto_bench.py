@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
+
 from chai_app.bench.pareto import arms_of, draw, main, rows
+from chai_app.errors import BadRequest
 
 
 def test_every_technique_stands_alone_and_joined_and_off():
@@ -43,3 +46,8 @@ def test_a_run_at_the_smallest_size_has_a_line_for_each_arm(tmp_path, capsys, mo
     assert len(table) == 6
     assert all(line["n"] == 1 for line in table)
     assert "| 2 steps, Cache Attention, first-block | 1 |" in capsys.readouterr().out
+
+
+def test_drawing_what_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(BadRequest, match="no results"):
+        main(["--draw", str(tmp_path / "results.json")])
