@@ -19,7 +19,7 @@ from .conditioning import read_start
 from .errors import Cancelled
 from .loading import LoadedModel, memory_in_plain_words
 from .prompt_notes import late_prompt_notes
-from .request import GenerationRequest, Plan, Report
+from .request import GenerationRequest, Plan, Report, Reuse
 from .video import WrittenVideo, write_video
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Run:
         request = replace(self.plan.request, device=machine.device, dtype=machine.dtype, offload=machine.offload)
         size = f"{request.num_frames} frames of {request.width}x{request.height}"
         with self._watched(loaded), memory_in_plain_words(machine, size, "ask for a smaller size or fewer frames"):
-            frames, latents, reused_steps = self._make(request, loaded, donors, recipe)
+            frames, latents, reuse = self._make(request, loaded, donors, recipe)
         self._enter(None)
         report = Report(
             model=loaded.model.name,
@@ -111,15 +111,15 @@ class Run:
             seconds=self._seconds,
             versions=_versions(),
             notes=(*self.plan.notes, *late_prompt_notes(request, loaded)),
-            reuse=replace(self.plan.reuse, reused_steps=reused_steps),
+            reuse=reuse,
         )
         return Generation(request, frames, latents, report.fps, report)
 
     def _make(
         self, request: GenerationRequest, loaded: LoadedModel, donors: Sequence[Donor], recipe: Recipe | None
-    ) -> tuple[np.ndarray, Tensor, tuple[int, ...]]:
-        """Frames uint8 (T, H, W, 3) and latents (1, C, t, h, w) of a request in which nothing is left open, and the
-        steps that attended to the donors."""
+    ) -> tuple[np.ndarray, Tensor, Reuse]:
+        """Frames uint8 (T, H, W, 3) and latents (1, C, t, h, w) of a request in which nothing is left open, and what
+        the donors did for them."""
         import torch
 
         from .attention import DEFAULT, cache_attention
@@ -134,13 +134,15 @@ class Run:
         height, width = (-(-side // ratio) * ratio for side in (request.height, request.width))
         condition = None if start is None else start.condition(pipeline, request.num_frames, height, width)
         total_steps = steps * request.num_loops
+        start_from = donors[0].clean if donors else None
+        level = request.start_level if start_from is not None and request.start_level else 1.0
         self._tell(0, total_steps, None)
         with ExitStack() as stack:
             stack.enter_context(accelerated(pipeline, request.acceleration))
             reuse = (
                 None
                 if not donors
-                else stack.enter_context(cache_attention(pipeline.transformer, donors, recipe or DEFAULT))
+                else stack.enter_context(cache_attention(pipeline.transformer, donors, recipe or DEFAULT, 1, level))
             )
             output = pipeline(
                 prompt=request.prompt,
@@ -152,6 +154,8 @@ class Run:
                 num_inference_steps=steps,
                 guidance_scale=guidance,
                 generator=torch.Generator("cpu").manual_seed(request.seed),
+                start_from=start_from if level < 1 else None,
+                start_level=level,
                 conditions=None if condition is None else [condition],
                 num_loops=request.num_loops,
                 aesthetic_score=request.aesthetic_score,
@@ -165,8 +169,10 @@ class Run:
         frames = video[0, :, : request.height, : request.width].numpy()  # (T, H, W, 3)
         if start is not None and condition is not None:
             frames = start.finished(frames, condition)
-        reused_steps = () if reuse is None else tuple(reuse.steps_done)
-        return frames, latents.float().cpu().contiguous(), reused_steps
+        did = self.plan.reuse
+        if reuse is not None:
+            did = replace(did, reused_steps=tuple(reuse.steps_done), start_level=level if level < 1 else None)
+        return frames, latents.float().cpu().contiguous(), did
 
     @contextmanager
     def _watched(self, loaded: LoadedModel) -> Iterator[None]:

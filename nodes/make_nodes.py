@@ -48,6 +48,17 @@ FAST_STEPS = Input(
     most=1000,
     optional=True,
 )
+START_LEVEL = Input(
+    "start_level",
+    "FLOAT",
+    "How much noise a hit begins with on top of its donor's latents; 1 is noise alone. 0: the model's.",
+    label="noise a hit begins with",
+    default=0.0,
+    least=0.0,
+    most=1.0,
+    step=0.05,
+    optional=True,
+)
 GUIDANCE = Input(
     "guidance",
     "FLOAT",
@@ -181,6 +192,7 @@ class Sampler(Node):
             most=1000,
             optional=True,
         ),
+        START_LEVEL,
     )
     outputs = (
         Output("LATENT", "latent", "The video's latents, (1, C, t, h, w), for Decode."),

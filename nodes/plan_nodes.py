@@ -170,6 +170,7 @@ def with_sampling(request: GenerationRequest, values: dict[str, Any], image: str
         "seed": values.get("seed"),
         "num_inference_steps": values.get("steps") or None,
         "fast_steps": values.get("fast_steps") or None,
+        "start_level": values.get("start_level") or None,
         "guidance_scale": values.get("guidance") or None,
         "negative_prompt": str(values.get("negative_prompt") or "").strip() or None,
         "image": image,

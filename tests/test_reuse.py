@@ -71,6 +71,22 @@ def test_attending_to_the_donor_changes_the_video(engine, cache):
     assert fast.report.latents_sha256 != hit.report.latents_sha256
 
 
+def test_a_hit_may_begin_from_its_donor_and_says_so_and_is_made_again_by_its_own_request(engine, cache):
+    engine.generate(request())
+    from_noise = engine.generate(request(SECOND)).report
+    begun = engine.generate(request(SECOND, start_level=0.8))
+    assert (from_noise.reuse.start_level, begun.report.reuse.start_level) == (None, 0.8)
+    assert begun.report.latents_sha256 != from_noise.latents_sha256
+    again = GenerationRequest.from_json(begun.request.to_json())
+    assert engine.generate(again).report.latents_sha256 == begun.report.latents_sha256
+
+
+def test_a_run_without_a_donor_begins_with_noise_whatever_level_was_asked_for(engine, cache):
+    plain = engine.generate(request(reuse="fast")).report
+    asked = engine.generate(request(reuse="fast", start_level=0.8)).report
+    assert (asked.reuse.start_level, asked.latents_sha256) == (None, plain.latents_sha256)
+
+
 def test_a_full_run_enters_the_cache_and_a_hit_only_refreshes_its_donor(engine, cache):
     engine.generate(request())
     engine.generate(request(SECOND))

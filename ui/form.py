@@ -111,6 +111,7 @@ def _settings(studio: Studio, fields: dict[str, Any], names: list[tuple[str, str
         with gr.Row():
             fields["num_inference_steps"] = _optional("Steps of a full run", own, "num_inference_steps")
             fields["fast_steps"] = _optional("Steps of a hit", own, "fast_steps")
+            fields["start_level"] = _optional("Noise a hit begins with (1: noise alone)", own, "start_level")
             fields["guidance_scale"] = _optional("Guidance", own, "guidance_scale")
         fields["is_private"] = gr.Checkbox(
             label="Private: read the cache, write nothing; the video is deleted when the program ends",

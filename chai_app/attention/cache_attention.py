@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..opensora.attention import OpenSoraAttnProcessor, OpenSoraSelfAttention, attend
 from ..opensora.transformer import OpenSoraTransformer3DModel
-from .donor import Donor
+from .donor import Donor, resampled
 from .recipe import PAPER, Recipe
 
 
@@ -27,9 +27,14 @@ class Reuse:
     """What one run with a donor knows: which step it is in, what to attend to there, and what has been done."""
 
     def __init__(
-        self, transformer: OpenSoraTransformer3DModel, donors: Sequence[Donor], recipe: Recipe, videos: int
+        self,
+        transformer: OpenSoraTransformer3DModel,
+        donors: Sequence[Donor],
+        recipe: Recipe,
+        videos: int,
+        start_level: float,
     ) -> None:
-        self.recipe, self.steps_done = recipe, cast("list[int]", [])
+        self.recipe, self.steps_done, self._start_level = recipe, cast("list[int]", []), start_level
         self.calls = 0
         """How often attention really went to the donor, over steps and blocks."""
         self.extra_passes = 0
@@ -48,7 +53,7 @@ class Reuse:
         timestep = torch.as_tensor(call["timestep"], dtype=torch.float32, device=latents.device)
         level = float(timestep.flatten()[0]) / 1000
         if level > self._last_level:  # noise only falls within a run: this is the first step of one, or of a loop
-            self._step, self._noise = 0, latents
+            self._step, self._noise = 0, self._noise_of(latents)
         # The halves of a guidance batch may come in one call or in two of the same level.
         self._step += level != self._last_level
         self._last_level = level
@@ -58,6 +63,14 @@ class Reuse:
         if not self.steps_done or self.steps_done[-1] != self._step:
             self.steps_done.append(self._step)
         self._work_out(latents, level, call)
+
+    def _noise_of(self, latents: Tensor) -> Tensor:
+        """The noise in the latents that a run begins with: all of them, or what is not the first donor's."""
+        if self._start_level == 1:
+            return latents
+        assert self._donors[0].clean is not None
+        clean = resampled(self._donors[0].clean.to(latents), latents.shape)
+        return (latents - (1 - self._start_level) * clean) / self._start_level
 
     def _work_out(self, latents: Tensor, level: float, call: dict[str, Any]) -> None:
         assert self._noise is not None
@@ -152,19 +165,22 @@ def cache_attention(
     donors: Donor | Sequence[Donor],
     recipe: Recipe = PAPER,
     videos: int = 1,
+    start_level: float = 1.0,
 ) -> Iterator[Reuse]:
     """Within the block, the transformer attends to earlier videos; however the block ends, it is itself again.
 
     Args:
         donors: of several, keys and values are joined.
         videos: how many a batch holds, so that `conditional_only` can tell them from the halves of guidance.
+        start_level: how noisy the latents are that a run begins with, 1 for noise alone; below, the rest of them are
+            the finished latents of the first donor.
     Raises: ValueError if there is no donor, or `recipe` names a block that the transformer has not.
     """
     donors = [donors] if isinstance(donors, Donor) else list(donors)
     depth = len(transformer.transformer_blocks) // 2
     if not donors or any(block >= depth for block in recipe.blocks):
         raise ValueError(f"{len(donors)} donors for blocks {recipe.blocks} of {depth}")
-    reuse = Reuse(transformer, donors, recipe, videos)
+    reuse = Reuse(transformer, donors, recipe, videos, start_level)
     with ExitStack() as restore:
         for block in recipe.blocks:
             attn: Any = transformer.spatial_block(block).attn

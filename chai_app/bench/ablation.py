@@ -106,12 +106,17 @@ class Bench:
         """The arm's videos, not decoded yet."""
         if arm is FULL:
             return self.donor("answer")
-        if arm.recipe is not None:
-            return self.studio.make(self.task, steps, self.donors(arm, steps), arm.recipe)
-        if arm.start_level < 1:
-            start = self.latents_of(arm.shows, lambda made: made.latents)
-            return self.studio.make(self.task, steps, start_level=arm.start_level, start_from=start)
-        return self.studio.make(self.task, steps)
+        donors = [] if arm.recipe is None else self.donors(arm, steps)
+        start = None if arm.start_level == 1 else self.start(arm)
+        return self.studio.make(self.task, steps, donors, arm.recipe, arm.start_level, start)
+
+    def start(self, arm: Arm) -> Tensor:
+        """The finished latents that an arm begins with, (B, C, T, h, w)."""
+        if arm.shows == "":
+            return torch.zeros_like(self.task.noise)
+        if arm.shows == "object and scene":
+            return (self.donor("object").latents + self.donor("scene").latents) / 2
+        return self.latents_of(arm.shows, lambda made: made.latents)
 
     def samples(self, arm: Arm, steps: int) -> Iterator[dict[str, Any]]:
         """One sample for each prompt."""

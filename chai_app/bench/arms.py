@@ -24,7 +24,10 @@ class Arm:
     kind: finished latents under the run's own noise; those that the donor's run had at the nearest noise levels (the
         paper's way); finished latents under another noise; or those of the same video in another size or cut
         short, through the autoencoder, and resampled.
-    recipe: None attends to nothing: then `start_level`, below 1, begins at that noise level with the donor's latents.
+    recipe: None attends to nothing.
+    start_level: below 1, the run begins at that noise level with the donor's latents, of two donors with the mean of
+        both; without a donor, with the mean of all latents, which is 0: no step is spent on more noise than that, and
+        nothing else is gained.
     """
 
     name: str
@@ -70,12 +73,20 @@ def _arms() -> list[Arm]:
         Arm("donor clean", "donor noise", recipe=replace(PAPER, donor_noise=0.0)),
         Arm("donor clean, joined", "donor noise", recipe=replace(PAPER, donor_noise=0.0, own_keys="joined")),
     ]
+    start = "start from the donor"
+    arms += [Arm(f"start at {level:g}", start, recipe=None, start_level=level) for level in (0.95, 0.9, 0.85, 0.7)]
     arms += [
-        Arm(f"NIRVANA, from {level:g}", "start from the donor", recipe=None, start_level=level)
-        for level in (0.95, 0.85, 0.7)
+        Arm(f"start at {level:g}, no donor", start, "", recipe=None, start_level=level) for level in (0.95, 0.9, 0.85)
     ]
-    arms += [Arm("NIRVANA, shares nothing", "start from the donor", "nothing", recipe=None, start_level=0.85)]
-    arms += [Arm("NIRVANA, shares both", "start from the donor", "both", recipe=None, start_level=0.85)]
+    arms += [
+        Arm("start at 0.9, shares nothing", start, "nothing", recipe=None, start_level=0.9),
+        Arm("start at 0.9, shares object", start, "object", recipe=None, start_level=0.9),
+        Arm("start at 0.9, shares scene", start, "scene", recipe=None, start_level=0.9),
+        Arm("start at 0.9, shares both", start, "both", recipe=None, start_level=0.9),
+        Arm("start at 0.9, two donors", start, "object and scene", recipe=None, start_level=0.9),
+        Arm("start at 0.9, attention too", start, start_level=0.9),
+        Arm("start at 0.9, attention in step 2", start, recipe=replace(PAPER, steps=(2,)), start_level=0.9),
+    ]
     return arms
 
 

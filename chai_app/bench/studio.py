@@ -65,10 +65,8 @@ class Studio:
 
     def levels(self, steps: int, start_level: float = 1.0) -> list[float]:
         """Noise level of the input of each step, falling."""
-        r = self._shift
-        start = start_level / (r - (r - 1) * start_level)  # of the schedule before it is shifted
-        even = [start * (1 - i / steps) for i in range(steps)]
-        return [r * t / (1 + (r - 1) * t) for t in even]
+        set_timesteps(self.pipeline.scheduler, steps, self._shift, start_level=start_level)
+        return self.pipeline.scheduler.sigmas[:-1].tolist()
 
     @torch.no_grad()
     def make(
@@ -85,19 +83,12 @@ class Studio:
 
         Args:
             donors: what to attend to, by `recipe`.
-            start_level: where the run begins, 0 clean to 1 noise; below 1, with `start_from` (B, C, T, h, w), finished
-                latents, brought to that level by the task's own noise.
+            start_level: where the run begins, 0 clean to 1 noise.
+            start_from: (B, C, T, h, w), finished latents, brought to that level by the task's own noise.
         """
         pipeline, d, videos = self.pipeline, self.defaults, len(task.noise)
-        set_timesteps(pipeline.scheduler, steps, self._shift)
-        latents = task.noise
-        if start_from is not None:
-            r, levels = self._shift, self.levels(steps, start_level)
-            even = [level / (r - (r - 1) * level) for level in levels]
-            times = [1000 * level for level in levels]
-            pipeline.scheduler.set_timesteps(sigmas=even, timesteps=times, mu=r)
-            pipeline.scheduler.set_begin_index(0)
-            latents = torch.lerp(start_from, task.noise, start_level)
+        set_timesteps(pipeline.scheduler, steps, self._shift, start_level=start_level)
+        latents = task.noise if start_from is None else torch.lerp(start_from, task.noise, start_level)
         inputs = {1.0: latents}
         sigmas = pipeline.scheduler.sigmas.tolist()
         size = {"height": d.height, "width": d.width, "fps": torch.tensor(float(d.fps))}
@@ -110,7 +101,7 @@ class Studio:
         with ExitStack() as stack:
             reuse = None
             if donors and recipe is not None:
-                reuse = stack.enter_context(cache_attention(pipeline.transformer, donors, recipe, videos))
+                reuse = stack.enter_context(cache_attention(pipeline.transformer, donors, recipe, videos, start_level))
             latents = pipeline.denoise(latents, task.text, None, d.guidance_scale, size, on_step)
         return Made(latents, inputs, steps + (reuse.extra_passes if reuse else 0))
 

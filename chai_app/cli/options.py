@@ -37,6 +37,15 @@ FastSteps = Annotated[
     int | None,
     typer.Option("--fast-steps", rich_help_panel=_REUSE, help="Denoising steps of a hit. Default: the model's, 8."),
 ]
+StartLevel = Annotated[
+    float | None,
+    typer.Option(
+        "--start-level",
+        rich_help_panel=_REUSE,
+        help="Noise that a hit begins with on top of its donor's latents, 0.05 to 1; 1 is noise alone. "
+        "Default: the model's.",
+    ),
+]
 PresetName = Annotated[
     str | None,
     typer.Option(

@@ -19,6 +19,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from .checkpoint import load_autoencoder, load_strictly
+from .cpu import takes_cpu_path
 from .released_layout import autoencoder_name
 from .temporal_autoencoder import TemporalAutoencoder
 from .upsampling import fold_upsampling
@@ -226,6 +227,8 @@ class AutoencoderKLOpenSora(ModelMixin, AttentionMixin, AutoencoderMixin, Config
         """(B, C, T, h, w) -> (B, 3, T, H, W), every frame for itself."""
         batch = frame_latents.shape[0]
         frames = frame_latents.transpose(1, 2).flatten(0, 1) / self.config.spatial_scaling_factor  # (B*T, C, h, w)
+        if takes_cpu_path(frames):  # on a CPU convolutions are a quarter quicker with the channels innermost
+            frames = frames.contiguous(memory_format=torch.channels_last)
         x = torch.cat([self.spatial_vae.decode(few).sample for few in frames.split(self.config.micro_batch_size)])
         return x.unflatten(0, (batch, -1)).transpose(1, 2)  # (B, 3, T, H, W)
 

@@ -367,6 +367,8 @@ class OpenSoraPipeline(DiffusionPipeline):
         guidance_scale: float = 7.0,
         generator: Generators | None = None,
         latents: Tensor | None = None,
+        start_from: Tensor | None = None,
+        start_level: float = 1.0,
         conditions: Sequence[FrameCondition] | None = None,
         num_loops: int = 1,
         condition_latent_frames: int | None = None,
@@ -393,6 +395,9 @@ class OpenSoraPipeline(DiffusionPipeline):
             guidance_scale: how much the prompt weighs; 1 or less is no guidance, at half the time.
             generator: one per video, so that a seed is a video; or one for all.
             latents: (B, C, t, h, w), noise to begin with in place of that of `generator`; for the first loop.
+            start_from: (B, C, t, h, w), finished latents of another video; the first loop begins with them under its
+                own noise, in place of noise alone.
+            start_level: how noisy, above 0 (clean) to 1 (noise alone); the steps are spread over what is left.
             conditions: frames that are given.
             num_loops: clips, each going on from the one before.
             condition_latent_frames: how many latent frames of a clip come from the one before; see `continuation`.
@@ -410,6 +415,8 @@ class OpenSoraPipeline(DiffusionPipeline):
         prompts = [prompt] if isinstance(prompt, str) else prompt or []
         batch_size = len(prompts) if prompt_embeds is None else len(prompt_embeds)
         self._check(batch_size, height, width, num_frames, num_inference_steps, num_loops, output_type, generator)
+        if not 0 < start_level <= 1:
+            raise BadRequest(f"A run begins at a noise level above 0 and up to 1, not at {start_level:g}.")
         if set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
             raise BadRequest(f"A step callback can have {', '.join(self._callback_tensor_inputs)}, and nothing else.")
         scores = (aesthetic_score, motion_score, camera_motion)
@@ -441,11 +448,14 @@ class OpenSoraPipeline(DiffusionPipeline):
                 for loop, of_loop in enumerate(texts):
                     noise = latents if loop == 0 else None
                     clip = self.prepare_latents(batch_size, num_frames, height, width, generator, noise)
+                    level = start_level if loop == 0 and start_from is not None else 1.0
+                    if start_from is not None and level < 1:
+                        clip = torch.lerp(start_from.to(clip), clip, level)
                     wanted = [condition for condition in conditions or () if condition.loop == loop]
                     if tail is not None:
                         wanted.append(self.continuation(tail, num_frames, condition_latent_frames, loop))
                     clip, given = self.place_conditions(clip, wanted, generator)
-                    set_timesteps(self.scheduler, num_inference_steps, shift, clip.device)
+                    set_timesteps(self.scheduler, num_inference_steps, shift, clip.device, level)
                     self.transformer._reset_stateful_cache()
                     on_step = partial(self._step_done, progress_bar, callback_on_step_end, loop * num_inference_steps)
                     clips.append(self.denoise(clip, contexts[of_loop], given, guidance_scale, size, on_step))

@@ -74,6 +74,15 @@ def test_a_donor_equal_to_the_current_latents_changes_nothing(model, own_keys, t
     torch.testing.assert_close(again, plain, atol=2e-6, rtol=1e-5)
 
 
+def test_a_run_that_begins_from_the_donor_puts_its_own_noise_on_it(model):
+    """The noise is what is left of the first latents without the donor, so the donor differs by content alone."""
+    clean, noise = latents(2), latents(1)
+    begun = torch.lerp(clean, noise, 0.8)
+    with cache_attention(model, Donor(clean=clean), start_level=0.8) as reuse, torch.no_grad():
+        model(begun, 800.0, text(), **SIZE)
+    torch.testing.assert_close(reuse._noise, noise, atol=1e-5, rtol=1e-5)
+
+
 def test_the_donor_is_attended_to_in_steps_2_to_4_alone(model):
     plain = run(model, latents(1))
     with cache_attention(model, Donor(clean=latents(2))) as reuse:

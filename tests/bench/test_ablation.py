@@ -33,7 +33,14 @@ def test_the_arms_differ_from_one_another_and_hold_the_paper_and_its_ends():
 def test_an_arm_without_a_donor_is_the_plain_run_and_a_donor_changes_it(bench):
     plain = bench.studio.make(bench.task, 2).latents
     assert torch.equal(bench.make(ARMS[BASE], 2).latents, plain)
-    for name in ("paper", "clean re-noised", "two donors joined", "NIRVANA, from 0.85"):
+    for name in (
+        "paper",
+        "clean re-noised",
+        "two donors joined",
+        "start at 0.85",
+        "start at 0.9, no donor",
+        "start at 0.9, attention too",
+    ):
         assert not torch.allclose(bench.make(ARMS[name], 2).latents, plain, atol=1e-3), name
 
 

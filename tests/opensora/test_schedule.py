@@ -1,6 +1,7 @@
 """Timesteps, against those of the original."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,18 @@ def test_noise_falls_with_the_timesteps_and_to_nothing(case):
     torch.testing.assert_close(scheduler.sigmas[:-1] * 1000, scheduler.timesteps, atol=2e-4, rtol=0)
     assert scheduler.sigmas[0] == 1
     assert scheduler.sigmas[-1] == 0
+
+
+@pytest.mark.parametrize("level", [0.95, 0.7, 0.2])
+def test_a_run_that_begins_below_all_noise_spreads_its_steps_over_the_rest_of_the_way(level):
+    shift, scheduler = timestep_shift(64, 64, 17, 5, 64), new_scheduler()
+    set_timesteps(scheduler, 4, shift, start_level=level)
+    levels = scheduler.sigmas.tolist()
+    assert levels[0] == pytest.approx(level) and levels[-1] == 0
+    torch.testing.assert_close(scheduler.sigmas[:-1] * 1000, scheduler.timesteps, atol=2e-4, rtol=0)
+    unshifted = [t / (shift - (shift - 1) * t) for t in levels]
+    gaps = [a - b for a, b in pairwise(unshifted)]
+    assert gaps == pytest.approx([gaps[0]] * 4, rel=1e-4)
 
 
 def test_larger_and_longer_videos_stay_longer_with_the_noise():
