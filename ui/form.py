@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Picture": {"num_frames": 1, "num_inference_steps": None, "fast_steps": None},
 }
 _WHOLE = ("width", "height", "num_frames", "num_inference_steps", "fast_steps", "seed", "num_loops")
-_NUMBERS = ("fps", "guidance_scale", "aesthetic_score", "motion_score")
+_NUMBERS = ("fps", "guidance_scale", "aesthetic_score", "motion_score", "start_level")
 _TEXTS = ("negative_prompt", "camera_motion", "image", "extend", "model", "reuse")
 
 
