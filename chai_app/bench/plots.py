@@ -103,15 +103,15 @@ def draw_quality(table: Sequence[dict[str, Any]], path: Path) -> None:
         full = table[0]
         axes.axhline(100 * full["score"], color=GREY, linestyle="--", linewidth=1)
         axes.plot(full["median_s"], 100 * full["score"], "*", color="black", markersize=11, label=full["arm"])
-        for kind, colour, marker in (("Cache Attention", BLUE, "o"), ("no cache", RED, "s")):
-            lines = sorted((line for line in table[1:] if line["arm"].endswith(kind)), key=lambda line: line["steps"])
+        kinds = dict.fromkeys(line["kind"] for line in table[1:])
+        for i, (kind, colour, marker) in enumerate(zip(kinds, (RED, BLUE, *COLOURS[2:]), ("s", "o", *MARKERS[2:]))):
+            lines = sorted((line for line in table[1:] if line["kind"] == kind), key=lambda line: line["steps"])
             x, y = [line["median_s"] for line in lines], [100 * line["score"] for line in lines]
             spread = [[100 * abs(line["interval"][end] - line["difference"]) for line in lines] for end in (0, 1)]
             axes.errorbar(x, y, yerr=spread, color=colour, marker=marker, markersize=5, linewidth=1.4, capsize=2,
                           elinewidth=0.9, label=kind)  # fmt: skip
             for line, a, b in zip(lines, x, y, strict=True):
-                above = kind == "Cache Attention"
-                axes.annotate(str(line["steps"]), (a, b), xytext=(-6, 6) if above else (6, -11),
+                axes.annotate(str(line["steps"]), (a, b), xytext=(-6, 6) if i else (6, -11),
                               textcoords="offset points", color=colour, fontsize=8, ha="center")  # fmt: skip
         axes.set_xlim(left=0)
         axes.set_xlabel("seconds from prompt to frames, median (numbers: denoising steps)")

@@ -2,7 +2,8 @@
 
 The cache holds a video for each thing and each scene that is asked for, so every prompt finds one that shares its
 object or its scene. On each prompt all arms take turns, with one seed, through the engine as a person's requests go:
-the full run, and for each number of steps a fast run without the cache and one with Cache Attention. Seconds are those
+the full run, and for each number of steps a fast run without the cache, one with Cache Attention from noise alone, as
+in the paper, and one that also begins from the donor's latents under noise (--start-level). Seconds are those
 from asking to frames, lookup and donor included; the model is in memory. The judge says what came out; the gain of the
 cache is the fewest steps that hold the quality of the full run, with it and without.
 
@@ -42,15 +43,22 @@ ALLOWED_LOSS = 0.005
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to make a video: the full schedule, or `steps` steps without the cache or with it."""
+    """A way to make a video: the full schedule, or `steps` steps without the cache or with it; those of a hit begin at
+    the noise level `start_level`."""
 
     reuse: str
     steps: int
+    start_level: float = 1.0
+
+    @property
+    def kind(self) -> str:
+        """The arm but for its number of steps."""
+        begins = "" if self.start_level == 1 else f", from the donor at {self.start_level:g}"
+        return {"full": "full", "fast": "no cache", "auto": "Cache Attention"}[self.reuse] + begins
 
     @property
     def name(self) -> str:
-        kinds = {"full": "full", "fast": "no cache", "auto": "Cache Attention"}
-        return f"{self.steps} steps, {kinds[self.reuse]}"
+        return f"{self.steps} steps, {self.kind}"
 
 
 class Bench:
@@ -76,7 +84,7 @@ class Bench:
         """The video, and its part of a sample."""
         request = GenerationRequest(
             prompt, seed=seed, reuse=arm.reuse, num_inference_steps=self.full_steps, fast_steps=arm.steps,
-            is_private=True,
+            start_level=arm.start_level, is_private=True,
         )  # fmt: skip
         start = time.perf_counter()
         generation = self.engine.generate(request)
@@ -131,7 +139,9 @@ def rows(samples: Sequence[dict[str, Any]], arms: Sequence[Arm]) -> list[dict[st
         line: dict[str, Any] = {
             "arm": arm.name,
             "reuse": arm.reuse,
+            "kind": arm.kind,
             "steps": arm.steps,
+            "start_level": arm.start_level,
             "n": len(mine),
             "median_s": float(np.median(seconds)),
             "p95_s": float(np.percentile(seconds, 95)),
@@ -157,10 +167,10 @@ def _mean(samples: Sequence[dict[str, Any]], key: str) -> float:
     return float(np.mean([sample[key] for sample in samples]))
 
 
-def fewest_steps(table: Sequence[dict[str, Any]], reuse: str) -> dict[str, Any] | None:
+def fewest_steps(table: Sequence[dict[str, Any]], kind: str) -> dict[str, Any] | None:
     """The line of the fewest steps that lose at most half a point to the full run, as do all lines of more steps."""
     best = None
-    for line in sorted((each for each in table if each["reuse"] == reuse), key=lambda each: -each["steps"]):
+    for line in sorted((each for each in table if each["kind"] == kind), key=lambda each: -each["steps"]):
         if line["difference"] < -ALLOWED_LOSS:
             break
         best = line
@@ -170,20 +180,23 @@ def fewest_steps(table: Sequence[dict[str, Any]], reuse: str) -> dict[str, Any] 
 def conclusions(table: Sequence[dict[str, Any]]) -> list[str]:
     """What the table says, in sentences."""
     said = []
-    for reuse, words_ in (("auto", "With the cache"), ("fast", "Without it")):
-        line = fewest_steps(table, reuse)
+    for kind in dict.fromkeys(line["kind"] for line in table[1:]):
+        line = fewest_steps(table, kind)
+        name = kind[0].upper() + kind[1:]
         if line is None:
-            said.append(f"{words_}, no number of steps holds the full run's quality within half a point.")
+            said.append(f"{name}: no number of steps holds the full run's quality within half a point.")
             continue
         sure = "" if line["interval"][0] >= -ALLOWED_LOSS else " (the interval reaches further down)"
         said.append(
-            f"{words_}, {line['steps']} steps hold the full run's quality within half a point{sure}: "
+            f"{name}: {line['steps']} steps hold the full run's quality within half a point{sure}: "
             f"{line['median_s']:.2f} s, {line['times_faster']:.2f}x faster."
         )
     for line in table:
         if "gain_over_no_cache" in line:
             mean, low, high = (100 * value for value in line["gain_over_no_cache"])
-            said.append(f"At {line['steps']} steps the cache adds {mean:+.1f} points ({low:+.1f} to {high:+.1f}).")
+            said.append(
+                f"{line['arm']}: {mean:+.1f} points ({low:+.1f} to {high:+.1f}) over as many without the cache."
+            )
     return said
 
 
@@ -212,6 +225,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--full-steps", type=int, default=30)
     parser.add_argument("--steps", type=int, nargs="+", default=[8, 12, 6, 5, 4, 3, 2], help="of the fast arms")
+    parser.add_argument(
+        "--start-level",
+        type=float,
+        nargs="*",
+        default=[0.9],
+        help="noise that hits begin with, beside 1",
+    )
     parser.add_argument("--recipe", choices=RECIPES, default="default", help="how hits attend to their donors")
     parser.add_argument("--json", type=Path, help="write table and samples here; an interrupted run goes on")
     parser.add_argument("--plot", type=Path, help="draw quality against seconds here")
@@ -219,10 +239,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if chosen.draw:
         values = read_json(chosen.draw)
-        arms = [Arm(line["reuse"], line["steps"]) for line in values["table"]]
+        arms = [Arm(line["reuse"], line["steps"], line["start_level"]) for line in values["table"]]
     else:
         arms = [Arm("full", chosen.full_steps)]
-        arms += [Arm(reuse, steps) for steps in chosen.steps for reuse in ("fast", "auto")]
+        for steps in chosen.steps:
+            arms += [Arm("fast", steps), Arm("auto", steps)]
+            arms += [Arm("auto", steps, level) for level in chosen.start_level]
         told = header("reuse", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
         depends_on = {"bench": "reuse", "seed": SEED, "model": _fingerprint(), "arms": [arm.name for arm in arms]}
         # The donors depend on the number of prompts.

@@ -72,12 +72,12 @@ def test_the_table_compares_each_arm_with_the_first_prompt_by_prompt():
 def test_fewest_steps_are_told_only_down_to_the_first_loss():
     """3 steps that happen to be right do not count behind 4 that are not."""
     table = table_of(full_30=6, fast_8=6, fast_5=5, auto_8=6, auto_5=6, auto_4=4, auto_3=6)
-    assert fewest_steps(table, "auto")["steps"] == 5
-    assert fewest_steps(table, "fast")["steps"] == 8
-    assert fewest_steps(table_of(full_30=8, fast_8=2), "fast") is None
+    assert fewest_steps(table, "Cache Attention")["steps"] == 5
+    assert fewest_steps(table, "no cache")["steps"] == 8
+    assert fewest_steps(table_of(full_30=8, fast_8=2), "no cache") is None
     said = conclusions(table)
-    assert said[0].startswith("With the cache, 5 steps hold")
-    assert "6.00x faster" in said[0]
+    assert said[1].startswith("Cache Attention: 5 steps hold")
+    assert "6.00x faster" in said[1]
 
 
 def test_a_run_at_the_smallest_size_prints_a_line_for_each_arm_and_is_not_made_twice(tmp_path, capsys):
@@ -86,9 +86,11 @@ def test_a_run_at_the_smallest_size_prints_a_line_for_each_arm_and_is_not_made_t
     main(arguments)
     written = json.loads(path.read_text())
     names = ["2 steps, full", "2 steps, no cache", "2 steps, Cache Attention"]
+    names.append("2 steps, Cache Attention, from the donor at 0.9")
     assert [row["arm"] for row in written["table"]] == names
-    assert len(written["samples"]) == 3
-    full, fast, hit = written["table"]
+    assert len(written["samples"]) == 4
+    full, fast, hit, begun = written["table"]
+    assert begun["psnr_db"] != hit["psnr_db"]
     assert full["psnr_db"] == fast["psnr_db"] > hit["psnr_db"]  # without a donor two steps are two steps
     assert fast["ssim"] == pytest.approx(1)
     assert written["samples"][2]["donor_shares"] in ("object", "scene")
