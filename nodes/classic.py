@@ -41,12 +41,13 @@ def input_of(each: Input) -> tuple[Any, dict[str, Any]]:
 
 
 def node_class(node: type[Node], has_video: bool) -> type:
-    """The host's class for one of our nodes; without VIDEO, the outputs of that type are left out."""
+    """The host's class for one of our nodes; without VIDEO, inputs and outputs of that type are left out."""
+    inputs: list[Input] = [each for each in node.inputs if has_video or not each.needs_video]
     outputs: list[Output] = [each for each in node.outputs if has_video or not each.needs_video]
 
     def input_types(cls: type) -> dict[str, dict[str, Any]]:
         types: dict[str, dict[str, Any]] = {"required": {}, "optional": {}}
-        for each in node.inputs:
+        for each in inputs:
             types["optional" if each.optional else "required"][each.id] = input_of(each)
         if node.hidden:
             types["hidden"] = dict(_HIDDEN[name] for name in node.hidden)
@@ -63,6 +64,7 @@ def node_class(node: type[Node], has_video: bool) -> type:
         "INPUT_TYPES": classmethod(input_types),
         "RETURN_TYPES": tuple(each.type for each in outputs),
         "RETURN_NAMES": tuple(each.name for each in outputs),
+        "OUTPUT_IS_LIST": tuple(each.is_list for each in outputs),
         "OUTPUT_TOOLTIPS": tuple(each.tooltip for each in outputs),
         "FUNCTION": "execute",
         "CATEGORY": CATEGORY,

@@ -45,7 +45,7 @@ def input_of(each: Input) -> Any:
 def output_of(each: Output) -> Any:
     """An output in the host's words."""
     kind = _SOCKETS.get(each.type) or _WIDGETS.get(each.type) or io.Custom(each.type)
-    return kind.Output(display_name=each.name, tooltip=each.tooltip)
+    return kind.Output(display_name=each.name, tooltip=each.tooltip, is_output_list=each.is_list)
 
 
 def node_class(node: type[Node]) -> type[io.ComfyNode]:

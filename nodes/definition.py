@@ -18,7 +18,7 @@ class Input:
 
     type is ComfyUI's word: STRING, INT, FLOAT, BOOLEAN and COMBO have a widget, everything else is a socket.
     choices are a combo's, worked out when the host asks; wired makes a socket of what could be a widget; seed lets the
-    host draw a new number after each run.
+    host draw a new number after each run; needs_video leaves the input out where ComfyUI has no type VIDEO.
     """
 
     id: str
@@ -35,16 +35,19 @@ class Input:
     placeholder: str | None = None
     wired: bool = False
     seed: bool = False
+    needs_video: bool = False
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output of a node; needs_video leaves it out where ComfyUI has no type VIDEO, so it comes last."""
+    """One output of a node; needs_video leaves it out where ComfyUI has no type VIDEO, so it comes last. is_list gives
+    a list, for each of whose values the host runs the nodes that follow."""
 
     type: str
     name: str
     tooltip: str
     needs_video: bool = False
+    is_list: bool = False
 
 
 @dataclass(frozen=True)

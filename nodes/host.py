@@ -113,10 +113,22 @@ def has_video_type() -> bool:
 
 def video_from_file(path: Path) -> Any:
     """The host's VIDEO for a file that is encoded already; None where the host has no such type."""
+    kind = _video_from_file_type()
+    return None if kind is None else kind(str(path))
+
+
+def suffix_of(video: Any) -> str:
+    """How a file of the host's VIDEO is called at the end: as the file that it is, mp4 where it is none yet."""
+    kind = _video_from_file_type()
+    source = video.get_stream_source() if kind is not None and isinstance(video, kind) else None
+    return (Path(source).suffix if isinstance(source, str) else "") or ".mp4"
+
+
+def _video_from_file_type() -> Any:
     for name in ("comfy_api.input_impl", "comfy_api.latest._input_impl"):
         module = _module(name)
         if module is not None:
-            return module.VideoFromFile(str(path))
+            return module.VideoFromFile
     return None
 
 
@@ -143,6 +155,13 @@ def node_being_fingerprinted() -> str | None:
     utils = _module("comfy_execution.utils")
     context = None if utils is None else utils.get_executing_context()
     return None if context is None else str(context.node_id)
+
+
+def make_room_for_all() -> None:
+    """Ask the host to move its models out of the GPU: something comes that may need all of it."""
+    management = _module("comfy.model_management")
+    if management is not None and management.get_torch_device().type != "cpu":
+        management.unload_all_models()
 
 
 def memory_host() -> HostMemory | None:

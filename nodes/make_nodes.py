@@ -9,10 +9,22 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import handles, host, words
+from . import handles, host, starts, words
 from .definition import CACHE, PIPELINE, PLAN, Call, Input, Node, Output, Result
 from .load_nodes import DEMO, model_names, model_path
-from .plan_nodes import FPS, FRAMES, HEIGHT, PROMPT, REUSE, WIDTH, request_of, with_sampling
+from .plan_nodes import (
+    FPS,
+    FRAMES,
+    HEIGHT,
+    ORIGINAL,
+    PRESET,
+    PRESETS_OWN,
+    PROMPT,
+    REUSE,
+    WIDTH,
+    request_of,
+    with_sampling,
+)
 from .retrievals import RETRIEVALS, asking, found_by
 
 if TYPE_CHECKING:
@@ -36,12 +48,18 @@ SEED = Input(
     seed=True,
 )
 STEPS = Input(
-    "steps", "INT", "Denoising steps of a full run. 0: the model's, 30.", default=0, least=0, most=1000, optional=True
+    "steps",
+    "INT",
+    "Denoising steps of a full run. 0: the preset's; balanced: the model's, 30.",
+    default=0,
+    least=0,
+    most=1000,
+    optional=True,
 )
 FAST_STEPS = Input(
     "fast_steps",
     "INT",
-    "Denoising steps of a hit. 0: the model's, 8.",
+    "Denoising steps of a hit. 0: the preset's; balanced: the model's, 8.",
     label="steps of a hit",
     default=0,
     least=0,
@@ -118,28 +136,6 @@ def report_json(generation: Generation) -> str:
     return json.dumps(values, ensure_ascii=False)
 
 
-def start_image_file(image: Tensor | None, cache: handles.Cache) -> str | None:
-    """The first picture of an IMAGE as a file named by its content, which the video's metadata can point at.
-
-    It stays in the cache's folder, so that a video can be made again tomorrow; a private run leaves it in ComfyUI's
-    temporary one.
-    """
-    if image is None:
-        return None
-    from PIL import Image
-
-    from ..chai_app.files import whole_file
-
-    pixels = host.frames_from_image(image[:1])[0]
-    folder = host.temporary_folder() if cache.is_private else cache.home / "starts"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).hexdigest()[:16]}.png"
-    if not path.is_file():
-        with whole_file(path) as temporary:
-            Image.fromarray(pixels).save(temporary, "PNG")
-    return str(path)
-
-
 def video_of(generation: Generation, call: Call) -> Any:
     """ComfyUI's VIDEO: our encoded file, with our metadata and ComfyUI's, so that saving only copies its streams."""
     if not host.has_video_type():
@@ -193,6 +189,53 @@ class Sampler(Node):
             optional=True,
         ),
         START_LEVEL,
+        Input(
+            "extend",
+            "VIDEO",
+            "An earlier video to go on from, with its size and speed where they are left open: from Load Video, Decode "
+            "or Create Video. The new one begins with all of it.",
+            optional=True,
+            needs_video=True,
+        ),
+        Input(
+            "acceleration",
+            "COMBO",
+            "Reuse within the run of what changes little from step to step. auto: the preset's, none but for draft.",
+            choices=lambda: (PRESETS_OWN, *_accelerations()),
+            default=PRESETS_OWN,
+            optional=True,
+        ),
+        Input(
+            "aesthetic_score",
+            "FLOAT",
+            "Aesthetic score to ask for, up to 10 (6.5 is good). 0: not asked for.",
+            label="aesthetic score",
+            default=0.0,
+            least=0.0,
+            most=10.0,
+            step=0.1,
+            optional=True,
+        ),
+        Input(
+            "motion_score",
+            "FLOAT",
+            "How much should move (5 is usual; more is livelier). 0: not asked for.",
+            label="motion score",
+            default=0.0,
+            least=0.0,
+            most=1000.0,
+            step=0.5,
+            optional=True,
+        ),
+        Input(
+            "camera_motion",
+            "STRING",
+            'How the camera moves, such as "pan right" or "zoom in". Empty: not asked for.',
+            label="camera",
+            default="",
+            optional=True,
+            placeholder="camera motion (optional)",
+        ),
     )
     outputs = (
         Output("LATENT", "latent", "The video's latents, (1, C, t, h, w), for Decode."),
@@ -202,10 +245,11 @@ class Sampler(Node):
     @classmethod
     def run(cls, call: Call, **values: Any) -> Result:
         planned: handles.Planned = values["plan"]
-        image = start_image_file(values.get("start_image"), planned.cache)
-        request = with_sampling(planned.request, values, image)
+        image = starts.picture_file(values.get("start_image"), planned.cache)
+        extend = starts.video_file(values.get("extend"), planned.cache)
+        request = with_sampling(planned.request, values, image, extend)
         engine = values["pipeline"].engine(planned.cache)
-        is_as_planned = values["pipeline"] is planned.pipeline and image is None
+        is_as_planned = values["pipeline"] is planned.pipeline and image is None and extend is None
         is_as_planned = is_as_planned and not any(values.get(name) for name in ("width", "height", "num_frames"))
         generation = make(engine, request, planned.question if is_as_planned else None, planned.cache)
         text = words.report_text(generation.request, generation.report)
@@ -235,7 +279,8 @@ class Decode(Node):
         if made is not None and _checksum(samples) == made.report.latents_sha256:
             return Result((host.image_from_frames(made.frames), made.fps, video_of(made, call)))
         engine = values["pipeline"].engine(handles.default_cache())
-        fits = made is not None and samples.shape == made.latents.shape and made.request.num_loops == 1
+        fits = made is not None and samples.shape == made.latents.shape
+        fits = fits and made.request.num_loops == 1 and made.request.extend is None
         size = (made.report.num_frames, made.report.height, made.report.width) if fits else (None, None, None)
         frames = engine.decode(samples.float().cpu(), *size)
         fps = made.fps if made is not None else _model_fps(values["pipeline"])
@@ -279,6 +324,8 @@ class PromptToVideo(Node):
             optional=True,
         ),
         Input("cache", CACHE, "From Open Cache. Not connected: the usual cache.", optional=True),
+        PRESET,
+        ORIGINAL,
     )
     outputs = (
         Output("IMAGE", "frames", "All frames, (T, H, W, 3) in 0..1."),
@@ -293,7 +340,7 @@ class PromptToVideo(Node):
     def run(cls, call: Call, **values: Any) -> Result:
         cache = values.get("cache") or handles.default_cache()
         pipeline = values.get("pipeline") or _pipeline(model_path(values["model"]))
-        image = start_image_file(values.get("start_image"), cache)
+        image = starts.picture_file(values.get("start_image"), cache)
         request = with_sampling(
             request_of(values, is_private=cache.is_private),
             {"seed": values["seed"], **{name: values.get(name) for name in ("steps", "guidance")}},
@@ -310,6 +357,12 @@ class PromptToVideo(Node):
     @classmethod
     def fingerprint(cls, node_id: str | None, **constants: Any) -> str:
         return RETRIEVALS.fingerprint(cls.id, node_id, constants)
+
+
+def _accelerations() -> tuple[str, ...]:
+    from ..chai_app.presets import ACCELERATIONS
+
+    return ACCELERATIONS
 
 
 _PIPELINES: dict[str, handles.Pipeline] = {}

@@ -13,6 +13,7 @@ from .retrievals import RETRIEVALS, asking, found_by
 if TYPE_CHECKING:
     from ..chai_app.request import GenerationRequest
 
+PRESETS_OWN = "auto"
 PROMPT = Input(
     "prompt",
     "STRING",
@@ -49,10 +50,27 @@ REUSE = Input(
     "reuse",
     "COMBO",
     "auto: attend to an earlier video that shows the same thing or place, in fewer steps, if there is "
-    "one. full: never, all steps. fast: the few steps of a hit, without a donor.",
+    "one and the preset allows it. full: never, all steps. fast: the few steps of a hit, without a donor.",
     choices=lambda: ("auto", "full", "fast"),
     default="auto",
     optional=True,
+)
+PRESET = Input(
+    "preset",
+    "COMBO",
+    "How much exactness is given for speed. exact: no approximation, no earlier video. balanced: earlier videos help "
+    "where they fit. draft: half the steps, for a first look. What other widgets say goes before it.",
+    choices=lambda: _presets(),
+    default="balanced",
+    optional=True,
+)
+ORIGINAL = Input(
+    "original_prompt",
+    "STRING",
+    "From Enhance Prompt: what the prompt was before, for the report.",
+    label="original prompt",
+    optional=True,
+    wired=True,
 )
 AFTER = Input(
     "after",
@@ -72,10 +90,19 @@ def request_of(values: dict[str, Any], **more: Any) -> GenerationRequest:
 
     numbers = ("width", "height", "num_frames", "fps")
     fields: dict[str, Any] = {name: values.get(name) or None for name in numbers}
-    donor = str(values.get("donor") or "").strip()
-    fields["reuse"] = donor or values.get("reuse") or None
-    fields["donors"] = values.get("donors") or 1
-    return GenerationRequest(prompt=values.get("prompt") or "", **fields, **more)
+    prompt, original = values.get("prompt") or "", values.get("original_prompt")
+    donor, reuse = str(values.get("donor") or "").strip(), values.get("reuse", "auto")
+    fields["reuse"] = donor or (None if reuse == "auto" else reuse)  # auto leaves it to the preset
+    fields |= {"donors": values.get("donors") or 1, "num_loops": values.get("num_loops") or 1}
+    fields |= {"preset": values.get("preset"), "adaptive_steps": bool(values.get("adaptive_steps", False))}
+    fields["original_prompt"] = None if original == prompt else original
+    return GenerationRequest(prompt=prompt, **fields, **more)
+
+
+def _presets() -> tuple[str, ...]:
+    from ..chai_app.presets import PRESETS
+
+    return tuple(PRESETS)
 
 
 class ExtractEntities(Node):
@@ -135,6 +162,27 @@ class Plan(Node):
             optional=True,
         ),
         AFTER,
+        PRESET,
+        Input(
+            "adaptive_steps",
+            "BOOLEAN",
+            "The less a hit's donor resembles what is asked for, the more steps the hit takes.",
+            label="adaptive steps",
+            default=False,
+            optional=True,
+        ),
+        Input(
+            "num_loops",
+            "INT",
+            'Clips in a row, each going on from the end of the one before. A prompt like "|0| a sunny day |1| rain" '
+            "gives each clip its own. Such a video looks for no donor.",
+            label="loops",
+            default=1,
+            least=1,
+            most=64,
+            optional=True,
+        ),
+        ORIGINAL,
     )
     outputs = (
         Output(PLAN, "plan", "For the Sampler."),
@@ -161,11 +209,16 @@ class Plan(Node):
         return RETRIEVALS.fingerprint(cls.id, node_id, constants)
 
 
-def with_sampling(request: GenerationRequest, values: dict[str, Any], image: str | None) -> GenerationRequest:
+def with_sampling(
+    request: GenerationRequest, values: dict[str, Any], image: str | None, extend: str | None = None
+) -> GenerationRequest:
     """The request with what a sampler's widgets say about how it is carried out.
 
+    Args:
+        image, extend: paths of the picture or of the video that it starts from.
     Raises: BadRequest, one sentence, for what makes no sense.
     """
+    acceleration = values.get("acceleration", PRESETS_OWN)
     sampling: dict[str, Any] = {
         "seed": values.get("seed"),
         "num_inference_steps": values.get("steps") or None,
@@ -174,6 +227,11 @@ def with_sampling(request: GenerationRequest, values: dict[str, Any], image: str
         "guidance_scale": values.get("guidance") or None,
         "negative_prompt": str(values.get("negative_prompt") or "").strip() or None,
         "image": image,
+        "extend": extend,
+        "acceleration": None if acceleration == PRESETS_OWN else acceleration,
+        "aesthetic_score": values.get("aesthetic_score") or None,
+        "motion_score": values.get("motion_score") or None,
+        "camera_motion": str(values.get("camera_motion") or "").strip() or None,
     }
     sizes = {name: values[name] for name in ("width", "height", "num_frames") if values.get(name)}
     return replace(request, **sampling, **sizes)

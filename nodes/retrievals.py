@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .definition import Call
 
 _NODES_REMEMBERED = 512
-_QUESTIONS_REMEMBERED = 4
+_QUESTIONS_REMEMBERED = 16  # of one node: a list of prompts over a wire asks once for each
 
 Found = tuple[str, tuple[str, ...]]  # outcome, ids of donors
 

@@ -18,7 +18,7 @@ def plan_text(plan: Plan) -> str:
     """What would happen, and why."""
     request, reuse = plan.request, plan.reuse
     clip = f"{request.num_frames} frames of {request.width} x {request.height} at {request.fps:g} fps"
-    lines = [f"{_headline(reuse)}: {reuse.steps} steps", f"{clip}, model {request.model}"]
+    lines = [f"{_headline(reuse)}: {reuse.steps} steps", f"{clip}, model {request.model}, preset {request.preset}"]
     lines += [f"donor #{donor['entry_id'][:8]}: {donor['entry_prompt']}" for donor in reuse.donors]
     lines += [*reuse.why, *candidates(reuse), *plan.notes]
     return "\n".join(lines)
@@ -40,7 +40,7 @@ def report_text(request: GenerationRequest, report: Report) -> str:
         if reuse.bytes_read:
             lines.append(f"read {size_text(reuse.bytes_read)} from the cache, looked up in {reuse.lookup_ms:.1f} ms")
     lines.append(f"{clip}, seed {request.seed}, guidance {request.guidance_scale:g}")
-    lines.append(f"model {report.model} on {report.device} in {report.dtype}")
+    lines.append(f"model {report.model} on {report.device} in {report.dtype}{_traded(request)}")
     lines.append(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
     if reuse is not None:
         lines += reuse.why
@@ -97,6 +97,12 @@ def _headline(reuse: Reuse) -> str:
             return f"HIT, {reuse.wanted} is {reuse.found} of #{(reuse.entry_id or '')[:8]} ({reuse.similarity:.2f})"
         return f"HIT, donor #{(reuse.entry_id or '')[:8]}"
     return {"miss": "MISS", "full": "FULL RUN", "fast": "FEW STEPS, no donor"}[reuse.outcome]
+
+
+def _traded(request: GenerationRequest) -> str:
+    """What was given for speed; nothing is said of a request of before there were presets."""
+    preset = "" if request.preset is None else f", preset {request.preset}"
+    return preset + ("" if request.acceleration in (None, "none") else f", acceleration {request.acceleration}")
 
 
 def _gain(report: Report) -> str:

@@ -5,10 +5,13 @@ Written after ComfyUI 0.3.64 (comfy_api.latest, execution.py, nodes.py, server.p
 
 import contextvars
 import enum
+import shutil
 import sys
 import types
 from collections import namedtuple
 from pathlib import Path
+
+import av
 
 
 class InterruptProcessingException(Exception):
@@ -21,6 +24,10 @@ class VideoFromFile:
 
     def get_stream_source(self):
         return self.file
+
+    def save_to(self, path, format="auto", codec="auto", metadata=None):
+        with av.open(str(self.file)):  # what is no video is told by PyAV, as in the host
+            shutil.copyfile(self.file, path)
 
 
 class Host:
@@ -128,8 +135,9 @@ def current_interface() -> types.SimpleNamespace:
             self.options = {name: value for name, value in options.items() if value is not None}
 
     class Output:
-        def __init__(self, io_type, display_name=None, tooltip=None):
+        def __init__(self, io_type, display_name=None, tooltip=None, is_output_list=False):
             self.io_type, self.display_name, self.tooltip = io_type, display_name, tooltip
+            self.is_output_list = is_output_list
 
     def kind(io_type, *allowed):
         """A type whose Input takes these options and no others, as the host's constructors do."""
@@ -234,6 +242,13 @@ class Pack:
         if self.is_current:
             return [(each.io_type, each.display_name) for each in cls.define_schema().outputs]
         return list(zip(cls.RETURN_TYPES, cls.RETURN_NAMES, strict=True))
+
+    def lists(self, node_id):
+        """Names of the outputs whose values the host gives out one by one."""
+        cls = self.classes[node_id]
+        if self.is_current:
+            return [each.display_name for each in cls.define_schema().outputs if each.is_output_list]
+        return [name for name, is_list in zip(cls.RETURN_NAMES, cls.OUTPUT_IS_LIST, strict=True) if is_list]
 
     def run(self, class_id, node_id="1", wires=(), **values):
         """Outputs and what is sent to the page. Widgets that are not given hold their defaults; `wires` are names of

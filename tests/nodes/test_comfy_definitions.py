@@ -13,8 +13,9 @@ ROOT = Path(__file__).parent.parent.parent
 OUR_TYPES = {"CHAI_PIPELINE", "CHAI_CACHE", "CHAI_PLAN"}
 HOST_TYPES = {"STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "IMAGE", "LATENT", "VIDEO"}
 NAMES = {
-    "CHAI_PromptToVideo", "CHAI_LoadPipeline", "CHAI_OpenCache", "CHAI_ExtractEntities", "CHAI_Plan", "CHAI_Sampler",
-    "CHAI_Decode", "CHAI_ReportText", "CHAI_CacheBrowser", "CHAI_PickDonor", "CHAI_CacheEntry",
+    "CHAI_PromptToVideo", "CHAI_LoadPipeline", "CHAI_OpenCache", "CHAI_EnhancePrompt", "CHAI_ExtractEntities",
+    "CHAI_Plan", "CHAI_Sampler", "CHAI_Decode", "CHAI_ReportText", "CHAI_CacheBrowser", "CHAI_PickDonor",
+    "CHAI_CacheEntry",
 }  # fmt: skip
 
 
@@ -46,8 +47,49 @@ def test_every_input_has_a_tooltip_and_every_widget_a_default_that_it_takes(pack
 
 
 def test_the_seed_is_drawn_anew_after_each_run(pack):
-    for node in ("CHAI_Sampler", "CHAI_PromptToVideo"):
+    for node in ("CHAI_Sampler", "CHAI_PromptToVideo", "CHAI_EnhancePrompt"):
         assert pack.inputs(node)["seed"][1]["control_after_generate"] is True
+
+
+# In the order in which they came: a saved graph keeps its widgets by place, so a new one is the last.
+WIDGETS = {
+    "CHAI_PromptToVideo": "prompt model seed width height num_frames fps steps guidance reuse preset",
+    "CHAI_Plan": "prompt width height num_frames fps reuse donors preset adaptive_steps num_loops",
+    "CHAI_Sampler": "seed steps fast_steps guidance negative_prompt width height num_frames start_level acceleration "
+    "aesthetic_score motion_score camera_motion",
+    "CHAI_EnhancePrompt": "prompt seed enhancer folder lynx",
+}
+
+
+@pytest.mark.parametrize("node", WIDGETS)
+def test_widgets_keep_their_places(pack, node):
+    assert list(pack.defaults(node)) == WIDGETS[node].split()
+
+
+def test_presets_accelerations_and_enhancers_are_those_of_the_other_faces(pack):
+    from chai_app.enhance import DEMO, PUBLISHED
+    from chai_app.presets import ACCELERATIONS, DEFAULT_PRESET, PRESETS
+
+    for node in ("CHAI_Plan", "CHAI_PromptToVideo"):
+        preset = pack.inputs(node)["preset"][1]
+        assert (preset["options"], preset["default"]) == (list(PRESETS), DEFAULT_PRESET)
+    acceleration = pack.inputs("CHAI_Sampler")["acceleration"][1]
+    assert (acceleration["options"], acceleration["default"]) == (["auto", *ACCELERATIONS], "auto")
+    assert pack.inputs("CHAI_EnhancePrompt")["enhancer"][1]["options"] == [DEMO, *PUBLISHED]
+
+
+def test_only_the_enhancer_gives_lists(pack):
+    assert {node: pack.lists(node) for node in pack.classes if pack.lists(node)} == {
+        "CHAI_EnhancePrompt": ["captions", "originals"]
+    }
+
+
+def test_every_help_page_names_every_widget(pack):
+    for node in WIDGETS:
+        page = (ROOT / "nodes" / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
+        bold = {name.strip() for part in page.split("**")[1::2] for name in part.split(",")}
+        shown = {pack.inputs(node)[id][1].get("display_name", id) for id in pack.defaults(node)}
+        assert shown - bold <= {"prompt", "model", "seed", "negative"}, node
 
 
 def test_every_node_has_a_help_page(pack):
@@ -71,10 +113,11 @@ def test_both_interfaces_say_the_same(current_pack, tmp_path):
 
 
 @pytest.mark.usefixtures("_modules_restored")
-def test_a_host_without_video_gets_the_other_outputs(tmp_path):
+def test_a_host_without_video_gets_the_other_inputs_and_outputs(tmp_path):
     pack = load_pack(Host(tmp_path), has_current_interface=False, has_video=False)
     for node in pack.classes:
         assert "VIDEO" not in [io_type for io_type, _ in pack.outputs(node)]
+        assert "VIDEO" not in [io_type for io_type, *_ in pack.inputs(node).values()]
     assert pack.outputs("CHAI_Decode") == [("IMAGE", "frames"), ("FLOAT", "fps")]
 
 

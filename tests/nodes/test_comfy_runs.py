@@ -253,3 +253,143 @@ def test_the_browser_pins_and_deletes_and_says_so_twice(current):
     (text, _, _), _ = current.pack.run("CHAI_CacheBrowser", action="delete", entries=entry.id)
     assert "There is no entry" in text
     assert ("chai.cache" in {event for event, _ in current.pack.host.events}) is True
+
+
+def test_a_preset_settles_what_the_widgets_leave_open(graph):
+    plan, decision, _ = graph.plan(FIRST, preset="exact")
+    assert decision.startswith("FULL RUN: 3 steps") and "preset exact" in decision
+    latent, report = graph.sample(plan, steps=0)
+    assert latent["chai"].request.preset == "exact" and report["reuse"]["outcome"] == "full"
+    plan, decision, _ = graph.plan(SECOND, preset="draft")
+    latent, report = graph.sample(plan, steps=0, fast_steps=0)
+    assert latent["chai"].request.acceleration == "first-block" and report["steps"] == 2
+    plan, *_ = graph.plan(SECOND, preset="draft", reuse="full")
+    latent, report = graph.sample(plan, acceleration="none")
+    assert (latent["chai"].request.acceleration, report["steps"]) == ("none", 3)
+
+
+def test_adaptive_steps_let_a_hit_grow_as_its_donor_resembles_less(current):
+    plan, *_ = current.plan(FIRST)
+    current.sample(plan, seed=1)
+    engine = current.pipeline.engine(current.pack.part("nodes.handles").default_cache())
+    with_sampling = current.pack.part("nodes.plan_nodes").with_sampling
+    steps = {}
+    for is_adaptive in (False, True):
+        plan, *_ = current.plan("red balls on the ocean", adaptive_steps=is_adaptive)  # 0.99 like the red ball
+        reuse = engine.plan(with_sampling(plan.request, {"steps": 1000, "fast_steps": 8}, None)).reuse
+        assert reuse.outcome == "hit" and reuse.similarity is not None and reuse.similarity < 0.995
+        steps[is_adaptive] = reuse.steps
+    assert steps[False] == 8 < steps[True] < 100
+
+
+def test_loops_follow_one_another(current):
+    plan, decision, _ = current.plan("|0| a red ball |1| a blue star", num_loops=2)
+    assert "in several loops, looks for no donor" in decision
+    latent, report = current.sample(plan, seed=1)
+    (frames, *_), _ = current.pack.run("CHAI_Decode", pipeline=current.pipeline, latent=latent)
+    assert len(frames) == report["num_frames"] > 17
+    assert [total for *_, total, _ in current.pack.host.progress] == [6] * 7
+
+
+def test_an_earlier_video_goes_on(graph):
+    plan, *_ = graph.plan(FIRST)
+    latent, _ = graph.sample(plan, seed=1)
+    (_, _, video), _ = graph.pack.run("CHAI_Decode", pipeline=graph.pipeline, latent=latent)
+    plan, *_ = graph.plan(SECOND)
+    latent, report = graph.sample(plan, seed=2, extend=video)
+    assert report["num_frames"] > 17 and report["reuse"]["outcome"] == "full"
+    kept = Path(latent["chai"].request.extend)
+    assert kept.parent == Settings.from_environment().home / "starts" and kept.suffix == ".mp4"
+    (frames, *_), _ = graph.pack.run("CHAI_Decode", pipeline=graph.pipeline, latent=latent)
+    assert len(frames) == report["num_frames"]
+    again, _ = graph.sample(plan, seed=3, extend=video)
+    assert Path(again["chai"].request.extend) == kept and len(list(kept.parent.iterdir())) == 1
+    changed = {**latent, "samples": latent["samples"] * 0.5}  # of the new clip alone
+    (frames, *_), _ = graph.pack.run("CHAI_Decode", pipeline=graph.pipeline, latent=changed)
+    assert len(frames) == 17
+    assert list(Path(graph.pack.host.folder / "temp").glob("*.part")) == []
+
+
+def test_scores_and_camera_reach_the_model(current):
+    plan, *_ = current.plan(FIRST)
+    latent, _ = current.sample(plan, seed=1)
+    scores = {"aesthetic_score": 6.5, "motion_score": 5.0, "camera_motion": " pan right "}
+    scored, _ = current.sample(current.plan(FIRST, reuse="full")[0], seed=1, **scores)
+    request = scored["chai"].request
+    assert (request.aesthetic_score, request.motion_score, request.camera_motion) == (6.5, 5.0, "pan right")
+    assert latent["chai"].request.aesthetic_score is None and latent["chai"].request.camera_motion is None
+    assert not torch.equal(scored["samples"], latent["samples"])
+
+
+def test_a_graph_of_before_these_inputs_runs_as_it_did(current):
+    """The host leaves out what a saved prompt does not have."""
+    plan_nodes = current.pack.part("nodes.plan_nodes")
+    request = plan_nodes.with_sampling(plan_nodes.request_of({"prompt": FIRST, "reuse": "full"}), {"seed": 1}, None)
+    usual = current.plan(FIRST, reuse="full")[0].request
+    defaults = current.pack.defaults("CHAI_Sampler")
+    now = plan_nodes.with_sampling(usual, {**defaults, "seed": 1}, None)
+    resolved = current.pack.part("chai_app.request").RequestDefaults()
+    assert request.resolved(resolved) == now.resolved(resolved)
+
+
+def test_the_enhancer_writes_a_caption_for_each_line_and_says_what_it_left(pack):
+    prompts = "red balloon\n\n  a tiger in the jungle  \ntwo blue cars in the city"
+    (captions, notes, originals), ui = pack.run("CHAI_EnhancePrompt", prompt=prompts, seed=4)
+    assert originals == ["red balloon", "a tiger in the jungle", "two blue cars in the city"]
+    assert len(captions) == 3 and "red balloon" in captions[0] and len(captions[0]) > len("red balloon")
+    assert captions[1] == originals[1] and notes.startswith("a tiger in the jungle: The prompt was left as it is")
+    assert ui["text"][0].startswith(captions[0]) and ui["text"][0].endswith(notes)
+    again, _ = pack.run("CHAI_EnhancePrompt", prompt=prompts, seed=4)
+    assert again == [captions, notes, originals]
+
+
+def test_the_enhancer_moves_the_bar_and_stops_when_told(current_pack):
+    host = current_pack.host
+    current_pack.run("CHAI_EnhancePrompt", prompt="red balloon")
+    done, totals = [done for done, *_ in host.progress], {total for _, total, _ in host.progress}
+    assert len(totals) == 1 and done == sorted(done) and done[0] == 0 and done[-1] == totals.pop()
+    host.progress.clear()
+    host.cancel_at_step = 3
+    with pytest.raises(InterruptProcessingException):
+        current_pack.run("CHAI_EnhancePrompt", prompt="red balloon")
+    assert [done for done, *_ in host.progress] == [0, 1, 2]
+    host.cancel_at_step = None
+    (captions, *_), _ = current_pack.run("CHAI_EnhancePrompt", prompt="red balloon")
+    assert "red balloon" in captions[0]
+
+
+def test_what_was_enhanced_keeps_the_prompt_that_it_was(current):
+    caption, original = "a red ball bouncing in the desert", "red ball"
+    plan, *_ = current.plan(caption, original_prompt=original)
+    latent, _ = current.sample(plan, seed=1)
+    assert latent["chai"].request.original_prompt == original
+    plan, *_ = current.plan(caption, original_prompt=caption)  # the enhancer left it as it was
+    assert plan.request.original_prompt is None
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"prompt": " \n "}, "The prompt is empty"),
+        ({"prompt": FIRST, "lynx": 1.5}, "dial"),
+        ({"prompt": FIRST, "folder": "no such"}, "There is no enhancer 'no such'"),
+        ({"prompt": FIRST, "enhancer": "olmoe"}, "hf download allenai/OLMoE-1B-7B-0924-Instruct"),
+    ],
+)
+def test_what_the_enhancer_cannot_do_is_one_sentence(current_pack, monkeypatch, tmp_path, values, sentence):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    errors = current_pack.part("chai_app.errors")
+    with pytest.raises(errors.ChaiError) as raised:
+        current_pack.run("CHAI_EnhancePrompt", **values)
+    assert sentence in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_no_video_is_one_sentence_and_leaves_no_draft(current, tmp_path):
+    from comfy_double import VideoFromFile
+
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    plan, *_ = current.plan(FIRST)
+    errors = current.pack.part("chai_app.errors")
+    with pytest.raises(errors.BadMedia, match="The video to go on from cannot be read"):
+        current.sample(plan, seed=1, extend=VideoFromFile(str(tmp_path / "broken.mp4")))
+    assert not (Settings.from_environment().home / "starts").exists()
