@@ -154,7 +154,7 @@
       failures += 1;
       if (failures === 3) status("failed", "no connection: the queue goes on without this page");
     }
-    if (document.visibilityState === "visible" && page === "compare" && group && !(await settledGroup())) refresh("compare");
+    if (document.visibilityState === "visible" && page === "compare" && group && !(await settledGroup())) refresh("compare", { is_light: true });
     timer = setTimeout(poll, document.hidden ? HIDDEN_POLL_MS : POLL_MS);
   }
   async function settledGroup() { return !at("part-compare-result")?.querySelector("[data-unfinished]"); }
@@ -188,7 +188,8 @@
   }
 
   // Pages
-  const buttons = () => all("#pages > .tab-wrapper button[role=tab], #pages button[role=tab]");
+  const buttons = () => all("#pages button[role=tab], #pages .overflow-dropdown button");  // what has no room is in the second
+  function ordered() { for (const each of buttons()) each.style.order = PAGES.indexOf(each.textContent.trim().toLowerCase()); }
   function go(name) {
     const wanted = buttons().find((each) => each.textContent.trim().toLowerCase() === name);
     if (wanted) wanted.click();
@@ -196,10 +197,10 @@
     history.replaceState(null, "", `#${name}`);
     refresh(name);
   }
-  async function refresh(name) {
+  async function refresh(name, more = {}) {
     if (name === "generate" || !server) return;
     if (name === "compare") params.compare.group = group;
-    const answer = await act1(`view_${name}`, params[name]);
+    const answer = await act1(`view_${name}`, { ...params[name], ...more });
     if (answer && answer.group) group = answer.group;
   }
   async function act1(name, args) {
@@ -371,8 +372,10 @@
   window.chaiStart = (tools) => {
     server = tools.server; upload = tools.upload;
     document.documentElement.lang = "en";
-    for (const field of all("#fill-source textarea, #fill-source input, #submitted textarea, #submitted input")) field.tabIndex = -1;
+    for (const field of all(".c-hidden textarea, .c-hidden input")) field.tabIndex = -1;
     header();
+    ordered();
+    new MutationObserver(ordered).observe(document.body, { childList: true, subtree: true });
     job = sessionStorage.getItem("chai-job");
     const named = location.hash.slice(1);
     poll(true);

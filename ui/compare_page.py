@@ -7,12 +7,15 @@ from typing import Any
 
 from chai_app.jobs import Job
 from chai_app.models import DEMO
+from chai_app.request import Report
 
 from .bridge import Act, Answer
+from .compare_donors import ACTS as DONOR_ACTS
+from .compare_donors import chosen_donors, donor_panel, the_request
 from .generate_page import compare_arms
 from .job_views import player
 from .markup import Markup, ago, button, chip, join, seconds, tag
-from .receipt import OUTCOMES, headline, stage_bars
+from .receipt import OUTCOMES, entry_thumbnail, headline, stage_bars
 from .studio import Studio
 
 _SHOWN_GROUPS = 20
@@ -22,6 +25,8 @@ _log = logging.getLogger("chai")
 def build_compare_page(part: Any) -> None:
     """Lay the page out. Called within a tab."""
     part("compare-result")
+    part("compare-donors", "")
+    part("compare-others", "")
 
 
 def _view(studio: Studio, args: dict[str, Any]) -> Answer:
@@ -31,8 +36,12 @@ def _view(studio: Studio, args: dict[str, Any]) -> Answer:
         name = next(iter(groups), "")
     if not name:
         words = "Nothing was compared yet. Write a prompt on the first page and press Compare, or C on any result."
-        return {"html": {"compare-result": tag("p", words, cls="c-dim")}}
-    return {"html": {"compare-result": join([_arms(studio, groups[name]), _others(groups, name)])}, "group": name}
+        empty = {"compare-donors": "", "compare-others": ""}
+        return {"html": {"compare-result": tag("p", words, cls="c-dim"), **empty}}
+    html: dict[str, Any] = {"compare-result": _arms(studio, groups[name]), "compare-others": _others(groups, name)}
+    if not args.get("is_light"):  # while the arms run the page looks often, and ranking entries is not for nothing
+        html["compare-donors"] = donor_panel(studio, groups[name], str(args.get("words") or "").strip())
+    return {"html": html, "group": name}
 
 
 def _groups(studio: Studio) -> dict[str, list[Job]]:
@@ -95,11 +104,20 @@ def _arm(studio: Studio, job: Job, base: float | None, verdict: str | None) -> M
         tag("div", player(job.file, group=str(job.group)), cls="c-stagebox"),
         tag("p", tag("b", seconds(took)), tag("span", f" from prompt to frames{factor}", cls="c-dim")),
         tag("p", chip(OUTCOMES[reuse.outcome], reuse.outcome) if reuse else None, " ", headline(report)),
+        _donor(studio, report),
         stage_bars(report),
         tag("p", verdict) if verdict else None,
         cls="c-arm c-panel",
         data_key=job.id,
     )
+
+
+def _donor(studio: Studio, report: Report) -> Markup | None:
+    if report.reuse is None or report.reuse.entry_id is None:
+        return None
+    reuse = report.reuse
+    words = tag("div", tag("b", f"entry {str(reuse.entry_id)[:6]}"), tag("p", reuse.entry_prompt, cls="c-dim c-clip"))
+    return tag("div", entry_thumbnail(studio, str(reuse.entry_id)), words, cls="c-candidate")
 
 
 def _others(groups: dict[str, list[Job]], shown: str) -> Markup | str:
@@ -114,7 +132,7 @@ def _others(groups: dict[str, list[Job]], shown: str) -> Markup | str:
         )
         for name in names
     ]
-    return tag("section", tag("h2", "Earlier"), tag("ul", join(lines)), style="margin-top:24px")
+    return tag("section", tag("h2", "Earlier"), tag("ul", join(lines)))
 
 
 def _verdicts(studio: Studio, jobs: list[Job]) -> dict[str, str]:
@@ -167,7 +185,12 @@ def _again(studio: Studio, args: dict[str, Any]) -> Answer:
     jobs = studio.jobs.group(str(args.get("group")))
     if not jobs:
         return {"problem": "This comparison is no longer on the list."}
-    return {"group": compare_arms(studio, replace(jobs[0].request, seed=None, reuse="auto"))}
+    chosen = chosen_donors(jobs)
+    with studio.cache() as cache:
+        here = [id for id in chosen if cache.entry(id) is not None]
+    group = compare_arms(studio, replace(the_request(jobs), seed=None, reuse="auto"), here)
+    left = "" if here == chosen else "A donor has left the cache, so it has no arm this time."
+    return {"group": group, "toast": left}
 
 
-ACTS: dict[str, Act] = {"view_compare": _view, "compare_again": _again}
+ACTS: dict[str, Act] = {"view_compare": _view, "compare_again": _again, **DONOR_ACTS}

@@ -9,25 +9,41 @@ from typing import Any
 
 import gradio as gr
 
-from chai_app.errors import BadRequest
-from chai_app.models import DEMO
+from chai_app.enhance import DEMO as DEMO_ENHANCER
+from chai_app.enhance import PUBLISHED as ENHANCERS
+from chai_app.errors import BadRequest, ChaiError
+from chai_app.models import DEMO, find_model
 from chai_app.opensora.sizes import RESOLUTIONS, video_size
+from chai_app.presets import ACCELERATIONS, DEFAULT_PRESET, PRESETS
 from chai_app.request import GenerationRequest, RequestDefaults
 
+from .enhancement import Enhancement, prompts_of
 from .studio import Studio
 
-MODEL_SIZE = "the model's own"
+MODEL_SIZE = "model's own"
 CUSTOM_SIZE = "in pixels"
 ASPECTS = {"wide": "9:16", "square": "1:1", "tall": "16:9"}
-PRESETS: dict[str, dict[str, Any]] = {
-    "The model's own": {"num_frames": None, "num_inference_steps": None, "fast_steps": None},
-    "Draft: half the steps": {"num_frames": None, "num_inference_steps": 15, "fast_steps": 4},
-    "Twice as long": {"num_frames": 2, "num_inference_steps": None, "fast_steps": None},
-    "Picture": {"num_frames": 1, "num_inference_steps": None, "fast_steps": None},
-}
-_WHOLE = ("width", "height", "num_frames", "num_inference_steps", "fast_steps", "seed", "num_loops")
+LENGTHS = {"model's own": None, "twice as long": 2, "a picture": 1}
+_WHOLE = ("width", "height", "num_frames", "num_inference_steps", "fast_steps", "seed", "num_loops", "donors")
 _NUMBERS = ("fps", "guidance_scale", "aesthetic_score", "motion_score", "start_level")
-_TEXTS = ("negative_prompt", "camera_motion", "image", "extend", "model", "reuse")
+_TEXTS = ("negative_prompt", "camera_motion", "image", "extend", "model", "reuse", "preset", "acceleration")
+_OF_PRESET = ("reuse", "num_inference_steps", "fast_steps", "acceleration")
+
+_NARROW = 110  # pixels; Gradio's own least width leaves room for two numbers in a row
+_ACCELERATION_WORDS = {
+    "none": "none: every block is computed at every step",
+    "first-block": "first-block: skip the rest of a step whose first block changed little",
+    "taylorseer": "taylorseer: guess what follows from the steps before",
+    "pab": "pab: attention is not computed at every step",
+    "fastercache": "fastercache: attention and guidance are not computed at every step",
+    "text-kv": "text-kv: attention to the text is prepared once",
+}
+_WORDS = {
+    "reuse": "reuse",
+    "num_inference_steps": "steps of a full run",
+    "fast_steps": "steps of a hit",
+    "acceleration": "acceleration",
+}
 
 
 @dataclass
@@ -50,11 +66,8 @@ class Form:
         return [gr.update(value=values[name]) if name in values else gr.skip() for name in self.fields]
 
 
-def build_form(studio: Studio) -> Form:
-    """Make the fields where they are called for. Called within a `gr.Blocks`."""
-    names = [(f"{s.name}{'' if s.model else ' (weights missing)'}", s.name) for s in studio.models()]
-    if studio.model not in [value for _, value in names]:
-        names.append((studio.model, studio.model))
+def build_prompt() -> Form:
+    """Make the first field where it is called for. Called within a `gr.Blocks`; `build_settings` makes the others."""
     fields: dict[str, Any] = {}
     fields["prompt"] = gr.Textbox(
         label="Prompt",
@@ -64,26 +77,35 @@ def build_form(studio: Studio) -> Form:
         elem_id="prompt",
         autofocus=True,
     )
-    return Form(fields) if not names else _settings(studio, fields, names)
+    # The prompt that the enhancer was given stays beside what it wrote, until the form is filled with another.
+    fields["enhanced"] = gr.Textbox(
+        elem_id="enhanced", elem_classes="c-hidden", label="Before enhancing", container=False
+    )
+    return Form(fields)
 
 
-def _settings(studio: Studio, fields: dict[str, Any], names: list[tuple[str, str]]) -> Form:
+def build_settings(studio: Studio, form: Form) -> None:
+    """Make the other fields, below whatever stands under the prompt."""
+    fields = form.fields
+    names = [(f"{s.name}{'' if s.model else ' (weights missing)'}", s.name) for s in studio.models()]
+    if studio.model not in [value for _, value in names]:
+        names.append((studio.model, studio.model))
     model = studio.default_model()
     own = None if model is None else model.defaults
+    fields["preset"] = gr.Radio(
+        list(PRESETS), value=DEFAULT_PRESET, label="Preset", info=_about(DEFAULT_PRESET), elem_id="preset"
+    )
     with gr.Accordion("Seed, length and size", open=False, elem_id="settings-main"):
+        fields["seed_mode"] = gr.Radio(
+            ["random", "fixed", "as before"], value="random", label="Seed", elem_id="seed-mode"
+        )
         with gr.Row():
-            fields["seed_mode"] = gr.Radio(
-                ["random", "fixed", "as before"], value="random", label="Seed", elem_id="seed-mode"
-            )
             fields["seed"] = _optional("Fixed seed", own, "seed", "seed")
             fields["count"] = gr.Number(
                 label="Videos per prompt", value=1, precision=0, minimum=1, maximum=100, elem_id="count"
             )
         fields["per_line"] = gr.Checkbox(label="Every line of the prompt is a video of its own", elem_id="per-line")
         with gr.Row():
-            fields["preset"] = gr.Dropdown(
-                list(PRESETS), value=next(iter(PRESETS)), label="Preset", elem_id="preset", filterable=False
-            )
             fields["resolution"] = gr.Dropdown(
                 [MODEL_SIZE, *RESOLUTIONS, CUSTOM_SIZE], value=MODEL_SIZE, label="Size", elem_id="resolution"
             )
@@ -91,6 +113,10 @@ def _settings(studio: Studio, fields: dict[str, Any], names: list[tuple[str, str
         with gr.Row():
             fields["width"] = _optional("Width (px)", own, "width", "width")
             fields["height"] = _optional("Height (px)", own, "height", "height")
+        with gr.Row():
+            fields["length"] = gr.Dropdown(
+                list(LENGTHS), value=next(iter(LENGTHS)), label="Length", elem_id="length", filterable=False
+            )
             fields["num_frames"] = _optional("Frames", own, "num_frames", "num-frames")
             fields["fps"] = _optional("Frames per second", own, "fps", "fps")
         if own is not None:
@@ -101,18 +127,33 @@ def _settings(studio: Studio, fields: dict[str, Any], names: list[tuple[str, str
             )
     with gr.Accordion("Reuse and steps", open=False, elem_id="settings-reuse"):
         fields["reuse"] = gr.Dropdown(
-            [("automatic: attend to an earlier video if one fits", "auto"), ("off: a full run", "full"),
-             ("few steps, without a donor", "fast")],
-            value="auto",
-            label="Reuse (or the id of an entry)",
+            [("as the preset has it", ""), ("automatic: attend to an earlier video if one fits", "auto"),
+             ("off: a full run", "full"), ("few steps, without a donor", "fast")],
+            value="",
+            label="Reuse (or the id of an entry, or several with commas)",
             allow_custom_value=True,
             elem_id="reuse",
         )  # fmt: skip
         with gr.Row():
             fields["num_inference_steps"] = _optional("Steps of a full run", own, "num_inference_steps")
             fields["fast_steps"] = _optional("Steps of a hit", own, "fast_steps")
-            fields["start_level"] = _optional("Noise a hit begins with (1: noise alone)", own, "start_level")
             fields["guidance_scale"] = _optional("Guidance", own, "guidance_scale")
+        with gr.Row():
+            fields["start_level"] = _optional(
+                "Noise a hit begins with", own, "start_level",
+                info="below 1, its donor shows through",
+            )  # fmt: skip
+            fields["donors"] = _optional("Donors at most", None, "donors", info="each for what others lack", usual="1")
+        fields["acceleration"] = gr.Dropdown(
+            [("as the preset has it", ""), *((_ACCELERATION_WORDS[name], name) for name in ACCELERATIONS)],
+            value="",
+            label="Acceleration: reuse within the run",
+            elem_id="acceleration",
+            filterable=False,
+        )
+        fields["adaptive_steps"] = gr.Checkbox(
+            label="Adaptive steps: the less a hit's donor resembles, the more steps it takes", elem_id="adaptive-steps"
+        )
         fields["is_private"] = gr.Checkbox(
             label="Private: read the cache, write nothing; the video is deleted when the program ends",
             elem_id="private",
@@ -132,15 +173,28 @@ def _settings(studio: Studio, fields: dict[str, Any], names: list[tuple[str, str
             fields["extend"] = gr.File(
                 label="Video to go on with", file_types=[".mp4", ".webm", ".gif"], type="filepath", height=160
             )
-        fields["model"] = gr.Dropdown(names, value=studio.model, label="Model", elem_id="model", filterable=False)
-    return Form(fields)
+        with gr.Row():
+            fields["model"] = gr.Dropdown(names, value=studio.model, label="Model", elem_id="model", filterable=False)
+            fields["enhancer"] = gr.Dropdown(
+                [DEMO_ENHANCER, *ENHANCERS], value=DEMO_ENHANCER, label="Enhancer", elem_id="enhancer", filterable=False
+            )
 
 
-def _optional(label: str, own: RequestDefaults | None, name: str, elem_id: str | None = None) -> Any:
-    """A number that may be left out: Gradio's field for numbers would make 0 of nothing. It shows the model's own."""
+def _optional(
+    label: str,
+    own: RequestDefaults | None,
+    name: str,
+    elem_id: str | None = None,
+    info: str | None = None,
+    usual: str = "",
+) -> Any:
+    """A number that may be left out: Gradio's field for numbers would make 0 of nothing. It shows the model's own, or
+    else the `usual` one."""
     value = getattr(own, name, None)
-    placeholder = "" if value is None else f"{value:g}"
-    return gr.Textbox(label=label, placeholder=placeholder, lines=1, max_lines=1, elem_id=elem_id)
+    placeholder = usual if value is None else f"{value:g}"
+    return gr.Textbox(
+        label=label, placeholder=placeholder, lines=1, max_lines=1, elem_id=elem_id, info=info, min_width=_NARROW
+    )
 
 
 def requests_from(values: Mapping[str, Any], last_seed: int | None = None) -> list[GenerationRequest]:
@@ -148,13 +202,16 @@ def requests_from(values: Mapping[str, Any], last_seed: int | None = None) -> li
 
     Raises: BadRequest for the first field that makes no sense.
     """
-    prompt = str(values.get("prompt") or "")
-    prompts = [line.strip() for line in prompt.splitlines() if line.strip()] if values.get("per_line") else [prompt]
+    prompts = prompts_of(str(values.get("prompt") or ""), bool(values.get("per_line")))
     request = _request({**values, "prompt": (prompts or [""])[0]}, last_seed)
     count = _whole(values.get("count")) or 1
     if not 1 <= count <= 100:
         raise BadRequest(f"Videos per prompt must be from 1 to 100, not {count}.")
-    each = [replace(request, prompt=prompt) for prompt in prompts]
+    originals = Enhancement.from_text(str(values.get("enhanced") or "")).originals_of(prompts)
+    each = [
+        replace(request, prompt=prompt, original_prompt=original)
+        for prompt, original in zip(prompts or [request.prompt], originals or [None], strict=True)
+    ]
     return [
         replace(one, seed=None if one.seed is None else one.seed + i) if i else one
         for one in each
@@ -168,7 +225,8 @@ def request_from(values: Mapping[str, Any], last_seed: int | None = None) -> Gen
 
 
 def _request(values: Mapping[str, Any], last_seed: int | None) -> GenerationRequest:
-    fields: dict[str, Any] = {"prompt": values["prompt"], "is_private": bool(values.get("is_private"))}
+    fields: dict[str, Any] = {"prompt": values["prompt"]}
+    fields |= {name: bool(values.get(name)) for name in ("is_private", "adaptive_steps")}
     fields |= {name: _whole(values.get(name)) for name in _WHOLE if _is_given(values.get(name))}
     fields |= {name: _number(values[name]) for name in _NUMBERS if _is_given(values.get(name))}
     fields |= {name: str(values[name]).strip() for name in _TEXTS if _is_given(values.get(name))}
@@ -210,34 +268,73 @@ def _number(value: Any) -> Any:
 
 def fields_of(request: GenerationRequest) -> dict[str, Any]:
     """A request in the words of the form."""
-    reuse = request.reuse or "auto"
+    original = request.original_prompt
+    pairs = () if original is None else ((original, request.prompt),)
     return {
         **{name: _text(getattr(request, name)) for name in (*_WHOLE, *_NUMBERS)},
         "num_loops": request.num_loops,
+        "donors": "" if request.donors == 1 else str(request.donors),
         "prompt": request.prompt,
+        "enhanced": Enhancement(original or "", pairs).to_text(),
         "negative_prompt": request.negative_prompt or "",
         "camera_motion": request.camera_motion or "",
         "image": request.image,
         "extend": request.extend,
         "model": request.model or DEMO,
-        "reuse": reuse,
+        "reuse": request.reuse or "",
+        "preset": request.preset or DEFAULT_PRESET,
+        "acceleration": request.acceleration or "",
+        "adaptive_steps": request.adaptive_steps,
         "seed_mode": "random" if request.seed is None else "fixed",
         "count": 1,
         "per_line": False,
-        "preset": next(iter(PRESETS)),
+        "length": next(iter(LENGTHS)),
         "resolution": MODEL_SIZE if request.width is None else CUSTOM_SIZE,
         "is_private": request.is_private,
     }
 
 
-def _text(number: float | None) -> str:
-    return "" if number is None else str(number)
+def without_preset(fields: Mapping[str, Any], studio: Studio) -> dict[str, Any]:
+    """Fields in which those are empty that the preset settles to the same values anyway, so that it can be changed."""
+    settled = _of_preset(fields, studio)
+    return {name: "" if name in settled and _text(settled[name]) == value else value for name, value in fields.items()}
 
 
-def preset_fields(name: str, studio: Studio) -> dict[str, Any]:
-    """What a preset puts into the form."""
-    values = dict(PRESETS[name])
-    model = studio.default_model()
-    if values["num_frames"] == 2 and model is not None:
-        values["num_frames"] = 2 * model.defaults.num_frames
-    return {name: _text(value) for name, value in values.items()}
+def preset_words(values: Mapping[str, Any], studio: Studio) -> tuple[str, str, str]:
+    """What the chosen preset does with this form, and the steps of a full run and of a hit that it stands for."""
+    name = str(values.get("preset") or DEFAULT_PRESET)
+    settled = _of_preset(values, studio)
+    # What a person has set counts more; where it is nothing else than what the preset says, there is nothing to tell.
+    given = [n for n in _OF_PRESET if _is_given(values.get(n)) and str(values[n]).strip() != _text(settled.get(n))]
+    own = f" What you set counts more: {', '.join(_WORDS[each] for each in given)}." if given else ""
+    steps, fast_steps = (_text(settled.get(n)) for n in ("num_inference_steps", "fast_steps"))
+    return _about(name) + own, steps, fast_steps
+
+
+def _about(preset: str) -> str:
+    about = PRESETS[preset].about
+    return f"{about[:1].upper()}{about[1:]}."
+
+
+def _of_preset(values: Mapping[str, Any], studio: Studio) -> dict[str, Any]:
+    """The fields that the form's preset settles for the form's model, if that is here."""
+    preset = PRESETS[str(values.get("preset") or DEFAULT_PRESET)]
+    settled: dict[str, Any] = {"reuse": preset.reuse, "acceleration": preset.acceleration}
+    try:
+        own = find_model(str(values.get("model") or studio.model), studio.settings).defaults
+    except ChaiError:
+        return settled
+    steps = {name: preset.steps(getattr(own, name)) for name in ("num_inference_steps", "fast_steps")}
+    return settled | steps
+
+
+def _text(value: float | str | None) -> str:
+    return "" if value is None else str(value)
+
+
+def length_fields(name: str, studio: Studio) -> dict[str, Any]:
+    """What a length puts into the form."""
+    frames, model = LENGTHS[name], studio.default_model()
+    if frames == 2:
+        frames = None if model is None else 2 * model.defaults.num_frames
+    return {"num_frames": _text(frames)}

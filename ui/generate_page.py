@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,18 @@ from chai_app.request import GenerationRequest
 from chai_app.video import read_video, write_video
 
 from .bridge import Act, Answer
-from .form import Form, build_form, fields_of, preset_fields, request_from, requests_from
+from .enhance_buttons import build_enhance_buttons
+from .form import (
+    Form,
+    build_prompt,
+    build_settings,
+    fields_of,
+    length_fields,
+    preset_words,
+    request_from,
+    requests_from,
+    without_preset,
+)
 from .markup import file_url
 from .plan_view import EMPTY, plan_view, problem
 from .studio import Studio
@@ -34,7 +46,9 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
     with gr.Row(elem_id="generate-page", equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_id="form-column"):
             with gr.Group(elem_id="form-group"):
-                fields = build_form(studio)
+                fields = build_prompt()
+                connect_enhancing = build_enhance_buttons(studio)
+                build_settings(studio, fields)
             with gr.Row(elem_id="form-buttons"):
                 go = gr.Button("Generate", variant="primary", elem_id="generate")
                 compare = gr.Button("Compare", variant="secondary", elem_id="compare")
@@ -71,6 +85,10 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
             return problem(str(error)), json.dumps({"problem": str(error)})
         return gr.skip(), json.dumps({"group": group})
 
+    def show_preset(*values: Any) -> list[Any]:
+        about, steps, fast_steps = preset_words(fields.named(values), studio)
+        return [gr.update(info=about), gr.update(placeholder=steps), gr.update(placeholder=fast_steps)]
+
     def fill(message: str) -> list[Any]:
         try:
             return fields.updates(filling(studio, message))
@@ -92,8 +110,14 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
     go.click(ask_for_videos, fields.components, [plan, submitted], concurrency_limit=8, **hidden)
     compare.click(submit_comparison, fields.components, [plan, submitted], **hidden)
     source.change(fill, source, fields.components, **hidden)
-    preset: Any = fields.fields["preset"]
-    preset.input(lambda name: fields.updates(preset_fields(name, studio)), preset, fields.components, **hidden)
+    connect_enhancing(fields, hidden)
+    length: Any = fields.fields["length"]
+    length.input(lambda name: fields.updates(length_fields(name, studio)), length, fields.components, **hidden)
+    preset = fields.fields["preset"]
+    of_preset = [fields.fields[name] for name in ("preset", "reuse", "num_inference_steps", "fast_steps")]
+    own = [*of_preset, fields.fields["acceleration"], fields.fields["model"]]
+    shown = [preset, *of_preset[2:]]
+    gr.on([each.change for each in own], show_preset, fields.components, shown, trigger_mode="always_last", **hidden)
     # Answers to a click arrive in a field that nobody sees; the page's script takes it from there.
     submitted.change(None, submitted, None, js="(text) => window.chai?.submitted(text)", **hidden)
     return fields, source
@@ -115,19 +139,20 @@ def filling(studio: Studio, message: str) -> dict[str, Any]:
         known = {"prompt", "reuse", "seed", "seed_mode"}
         return {name: value for name, value in values["fields"].items() if name in known}
     if "job" in values:
-        return _without_strange_files(studio, fields_of(_job(studio, values).request))
+        return _restored(studio, _job(studio, values).request)
     if "item" in values or "upload" in values:
         restored = restore(_file(studio, values), studio.settings)
         for note in restored.notes:
             gr.Warning(escape(note))
-        return _without_strange_files(studio, fields_of(restored.request))
+        return _restored(studio, restored.request)
     if "continue" in values:
         return _continued(studio, values)
     return {}
 
 
-def _without_strange_files(studio: Studio, fields: dict[str, Any]) -> dict[str, Any]:
-    """A file that a page may not name has to be chosen anew."""
+def _restored(studio: Studio, request: GenerationRequest) -> dict[str, Any]:
+    """The form for a request. A file that a page may not name has to be chosen anew."""
+    fields = without_preset(fields_of(request), studio)
     for name, words in (("image", "The picture"), ("extend", "The video")):
         if fields[name] is not None and not studio.may_name(Path(fields[name])):
             gr.Warning(
@@ -145,8 +170,8 @@ def _continued(studio: Studio, values: dict[str, Any]) -> dict[str, Any]:
     request = job.request if job is not None else item.request if item is not None else None
     if path is None or not path.is_file():
         raise BadRequest("This video is not there any more.")
-    fields = fields_of(request) if request is not None else {}
-    fields |= {"seed_mode": "random", "reuse": "auto", "image": None, "extend": None}
+    fields = without_preset(fields_of(request), studio) if request is not None else {}
+    fields |= {"seed_mode": "random", "reuse": "", "image": None, "extend": None}
     if values.get("how") == "extend":
         return fields | {"extend": str(path)}
     target = studio.uploads / "frames" / f"{path.stem}-last.png"
@@ -156,20 +181,28 @@ def _continued(studio: Studio, values: dict[str, Any]) -> dict[str, Any]:
     return fields | {"image": str(target)}
 
 
-def compare_arms(studio: Studio, request: GenerationRequest, donors: list[str] | None = None) -> str:
-    """Queue the arms of a comparison, all with one seed. Returns: the name of their group."""
+def compare_arms(studio: Studio, request: GenerationRequest, donors: Sequence[str] = ()) -> str:
+    """Queue the arms of a comparison, all with one seed; each of `donors` (ids of entries) gets one of its own.
+
+    Returns: the name of their group.
+    """
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
     request = replace(request, seed=seed)
     arms = [("full run", "full"), ("few steps, no donor", "fast"), ("with Cache Attention", "auto")]
     if request.reuse not in (None, "auto", "full", "fast"):
-        arms[2] = (f"donor {str(request.reuse)[:6]}", str(request.reuse))
-    arms += [(f"donor {id[:6]}", id) for id in donors or []]
+        arms[2] = (donor_label(str(request.reuse)), str(request.reuse))
+    arms += [(donor_label(id), id) for id in donors if id != arms[2][1]]
     group = secrets.token_hex(4)
     requests = [replace(request, reuse=reuse) for _, reuse in arms]
     # The arm that looks for a donor goes first, for a full run would leave one behind.
     order = sorted(range(len(arms)), key=lambda i: arms[i][1] in ("full", "fast"))
     studio.jobs.submit([requests[i] for i in order], group, [arms[i][0] for i in order])
     return group
+
+
+def donor_label(id: str) -> str:
+    """What the arm of a donor of choice is called, and known by."""
+    return f"donor {id[:6]}"
 
 
 def _job(studio: Studio, values: dict[str, Any], name: str = "job") -> Job:

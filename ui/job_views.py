@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from chai_app.jobs import Job
+from chai_app.presets import DEFAULT_PRESET
 
 from .markup import Markup, ago, button, chip, file_url, join, seconds, tag
 from .receipt import definitions, receipt
@@ -170,7 +171,7 @@ def _done(studio: Studio, job: Job) -> Markup:
         tag("h2", request.prompt, cls="c-title"),
         private,
         result_actions(job) if job.file is not None and job.file.is_file() else None,
-        receipt(studio, job.report),
+        receipt(studio, job.report, request),
         settings_list(job),
         data_key=job.id,
     )
@@ -223,13 +224,17 @@ def settings_list(job: Job) -> Markup:
     request, report = job.request, job.report
     assert report is not None
     pairs: list[tuple[str, object]] = [
+        ("Preset", request.preset or DEFAULT_PRESET),
         ("Seed", request.seed),
         ("Size", f"{report.width} × {report.height}, {report.num_frames} frames at {report.fps:g} per second"),
         ("Steps", f"{report.steps} (full run: {request.num_inference_steps}, hit: {request.fast_steps})"),
+        ("Acceleration", request.acceleration or "none"),
         ("Guidance", f"{request.guidance_scale:g}" if request.guidance_scale is not None else "the model's"),
         ("Model", f"{report.model}, weights {report.model_fingerprint}"),
         ("Ran on", f"{report.device}, {report.dtype}"),
     ]
+    if request.start_level is not None and request.start_level < 1:
+        pairs.append(("A hit begins", f"from its donor under {request.start_level:.0%} noise"))
     if request.negative_prompt:
         pairs.append(("Not to show", request.negative_prompt))
     if job.file is not None:

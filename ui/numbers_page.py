@@ -15,7 +15,7 @@ from .bridge import Act, Answer
 from .markup import Markup, join, tag
 from .studio import Studio
 
-_PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+_PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 _FIRST = 9
 _SIZE = 360
 _SHOWN = (
@@ -37,7 +37,7 @@ def build_numbers_page(part: Any) -> None:
     )
     about = "Networks that learn to count, and what the cache takes from them: how alike two counts are."
     gr.HTML(
-        tag("section", tag("h2", "Number sense"), tag("p", about), slider, cls="c-panel"),
+        tag("section", tag("h2", "Number sense", cls="c-h2"), tag("p", about), slider, cls="c-panel"),
         js_on_load=None,
         apply_default_css=False,
     )
