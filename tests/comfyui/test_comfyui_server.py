@@ -30,19 +30,19 @@ LONGEST_START_S, LONGEST_RUN_S = 600, 900
 
 
 class Server:
-    """A running ComfyUI and its answers."""
+    """A running ComfyUI and its answers. Without a cache folder to share, it has one of its own."""
 
-    def __init__(self, base: Path):
+    def __init__(self, base: Path, home: Path | None = None):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.base, self.log_file = base, base / "server.log"
+        self.base, self.home, self.log_file = base, home or base / "home", base / "server.log"
         (base / "custom_nodes").mkdir()
         (base / "custom_nodes" / "chai").symlink_to(ROOT)
         command = [os.environ.get("COMFYUI_PYTHON", sys.executable), "main.py", "--cpu", "--port", str(self.port)]
         command += ["--base-directory", str(base), "--database-url", f"sqlite:///{base}/comfyui.db"]
         command += ["--preview-method", "latent2rgb"]
-        environment = {**os.environ, "CHAI_HOME": str(base / "home"), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "CHAI_HOME": str(self.home), "OMP_NUM_THREADS": "1"}
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(command, cwd=COMFYUI, stdout=log, stderr=log, env=environment)
         end = time.monotonic() + LONGEST_START_S
@@ -108,7 +108,11 @@ class Server:
                     await asyncio.to_thread(on_event, kind, data)
                     if kind in ("execution_success", "execution_error", "execution_interrupted"):
                         break
-                found.outputs = (await asyncio.to_thread(self.get, f"/history/{id}"))[id]["outputs"]
+                # The host tells that a run is over a moment before it writes the run into its history.
+                while id not in (history := await asyncio.to_thread(self.get, f"/history/{id}")):
+                    assert time.monotonic() < end, "the run is over and stands in no history"
+                    await asyncio.sleep(0.05)
+                found.outputs = history[id]["outputs"]
             return found
 
         return asyncio.run(listen())
@@ -166,7 +170,7 @@ def test_the_pack_loads_without_a_warning_and_at_once(server):
     warned = [line for line in log.splitlines() if re.search("warn|error", line, re.I) and "chai" in line.lower()]
     assert warned == []
     known = server.get("/object_info")
-    assert sum(name.startswith("CHAI_") for name in known) == 11
+    assert sum(name.startswith("CHAI_") for name in known) == 12
     assert all(known[name]["category"] == "CHAI" for name in known if name.startswith("CHAI_"))
 
 
@@ -242,6 +246,128 @@ def test_the_third_example_starts_from_a_picture_and_attends_to_the_chosen_donor
     assert run.end == "execution_success", run.events[-1]
     assert any("attended to the donor in steps" in text for text in run.texts.values())
     assert [check_video(server, video)[0] for video in run.videos] == [17]
+
+
+def test_a_video_that_was_loaded_goes_on_and_one_made_of_frames_too(server):
+    (made,) = server.run(example("first-video") | _maker()).videos
+    content = server.get(f"/view?filename={made['filename']}&subfolder={made['subfolder']}&type={made['type']}")
+    (server.base / "input").mkdir(exist_ok=True)
+    (server.base / "input" / "earlier.mp4").write_bytes(content)
+    graph = {
+        "1": {"class_type": "CHAI_LoadPipeline", "inputs": {"model": "demo"}},
+        "2": {"class_type": "LoadVideo", "inputs": {"file": "earlier.mp4"}},
+        "3": {
+            "class_type": "CHAI_Plan",
+            "inputs": {"pipeline": ["1", 0], "prompt": "a red balloon", "preset": "draft"},
+        },
+        "4": {
+            "class_type": "CHAI_Sampler",
+            "inputs": {"pipeline": ["1", 0], "plan": ["3", 0], "seed": 3, "extend": ["2", 0]},
+        },
+        "5": {"class_type": "CHAI_Decode", "inputs": {"pipeline": ["1", 0], "latent": ["4", 0]}},
+        "6": {
+            "class_type": "SaveVideo",
+            "inputs": {"video": ["5", 2], "filename_prefix": "video/longer", "format": "auto", "codec": "auto"},
+        },
+    }
+    run = server.run(graph)
+    assert run.end == "execution_success", run.events[-1]
+    (longer,) = run.videos
+    frames, tags = check_video(server, longer)
+    told = json.loads(tags["comment"])["chai"]
+    assert frames == told["report"]["num_frames"] > 17 and told["report"]["steps"] == 15
+    assert (told["request"]["preset"], told["request"]["acceleration"]) == ("draft", "first-block")
+    assert Path(told["request"]["extend"]).parent == server.home / "starts"
+
+    graph["7"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["2", 0]}}
+    graph["8"] = {"class_type": "CreateVideo", "inputs": {"images": ["7", 0], "fps": ["7", 2]}}
+    graph["4"]["inputs"]["extend"] = ["8", 0]
+    run = server.run(graph)
+    assert run.end == "execution_success", run.events[-1]
+    assert check_video(server, run.videos[0])[0] == frames
+
+
+def test_one_video_follows_for_each_caption_of_the_enhancer(server):
+    prompts = "red balloon, desert\nblue car, city"
+    graph = {
+        "1": {"class_type": "CHAI_LoadPipeline", "inputs": {"model": "demo"}},
+        "2": {"class_type": "CHAI_EnhancePrompt", "inputs": {"prompt": prompts, "seed": 4}},
+        "3": {
+            "class_type": "CHAI_Plan",
+            "inputs": {"pipeline": ["1", 0], "prompt": ["2", 0], "original_prompt": ["2", 2], "reuse": "full"},
+        },
+        "4": {"class_type": "CHAI_Sampler", "inputs": {"pipeline": ["1", 0], "plan": ["3", 0], "seed": 1, "steps": 4}},
+        "5": {"class_type": "CHAI_ReportText", "inputs": {"report": ["4", 1]}},
+        "6": {"class_type": "CHAI_Decode", "inputs": {"pipeline": ["1", 0], "latent": ["4", 0]}},
+        "7": {
+            "class_type": "SaveVideo",
+            "inputs": {"video": ["6", 2], "filename_prefix": "video/captions", "format": "auto", "codec": "auto"},
+        },
+    }
+    run = server.run(graph)
+    assert run.end == "execution_success", run.events[-1]
+    assert [data for data in run.of("progress") if data["node"] == "2"]
+    print(run.texts["2"], end="\n\n")
+    requests = [json.loads(check_video(server, video)[1]["comment"])["chai"]["request"] for video in run.videos]
+    assert [request["original_prompt"] or request["prompt"] for request in requests] == prompts.splitlines()
+    assert any(request["original_prompt"] for request in requests)
+
+
+def test_two_servers_and_the_command_line_share_a_cache_and_nothing_is_lost(server, tmp_path):
+    """Both servers make one video after the other for as long as the command line is at work."""
+    other = Server(tmp_path, server.home)
+    kept, ends, done = set(), set(), threading.Event()
+    environment = {**os.environ, "CHAI_HOME": str(server.home), "OMP_NUM_THREADS": "1"}
+    command = [os.environ.get("COMFYUI_PYTHON", sys.executable), str(ROOT / "app.py")]
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "prompts.txt").write_text("".join(f"a fish in the forest, take {i}\n" for i in range(6)))
+
+    def make(which, prompt):
+        for seed in range(1000):
+            run = which.run(example("first-video") | _maker(prompt, seed, reuse="full", steps=3))
+            ends.add(run.end)
+            kept.update(re.findall("kept as #([0-9a-f]+)", "\n".join(run.texts.values())))
+            if done.is_set():
+                return
+
+    try:
+        other.run(example("first-video") | _maker())  # its model is in memory before the others begin
+        pairs = ((server, "a green star falling on the moon"), (other, "a blue boat on the ocean"))
+        threads = [threading.Thread(target=make, args=pair) for pair in pairs]
+        for thread in threads:
+            thread.start()
+        line = [*command, "batch", str(tmp_path / "prompts.txt"), "-o", str(tmp_path / "videos")]
+        line += ["--reuse", "full", "--steps", "3", "--json", str(tmp_path / "made.json")]
+        made = subprocess.run(line, env=environment, capture_output=True, text=True)
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert made.returncode == 0, made.stderr
+        assert ends == {"execution_success"}
+        by_line = re.findall('"stored_entry_id": "([0-9a-f]+)"', (tmp_path / "made.json").read_text())
+        assert len(by_line) == 6 and len(kept) >= 2
+        print(f"{len(kept)} entries by two servers while the command line made {len(by_line)}")
+        listed = subprocess.run(
+            [*command, "cache", "ls", "--limit", "10000", "--json", "-"],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert {*kept, *by_line} <= {entry["id"] for entry in json.loads(listed.stdout)["entries"]}
+        run = server.run(example("first-video") | _maker("a blue boat on the ocean", seed=5))
+        assert any(text.startswith("a blue boat") and "HIT" in text for text in run.texts.values())
+    finally:
+        done.set()
+        other.stop()
+    checked = subprocess.run([*command, "cache", "verify"], env=environment, capture_output=True, text=True)
+    print(checked.stdout)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def _maker(prompt="a red balloon rising in the desert", seed=11, **values):
+    """The first example's maker, asked for something else."""
+    maker = example("first-video")["2"]
+    return {"2": maker | {"inputs": {**maker["inputs"], "prompt": prompt, "seed": seed, **values}}}
 
 
 def test_cancel_in_mid_run_stops_it_and_the_next_run_is_whole(server):
