@@ -6,6 +6,7 @@ import { Panel } from "./panel.js";
 
 const TALKING = new Set([
   "CHAI_PromptToVideo",
+  "CHAI_EnhancePrompt",
   "CHAI_ExtractEntities",
   "CHAI_Plan",
   "CHAI_Sampler",

@@ -200,3 +200,23 @@ def test_the_packs_card_is_whole():
     assert "web" not in comfy  # WEB_DIRECTORY says it; both would make two side panels
     for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
         assert "==" not in line.split(";")[0] and "<" not in line.split(";")[0], line
+
+
+def test_the_page_is_told_the_labels_of_inputs(current_pack):
+    """The page shows an input's id, unless a pack's locale has a name for it."""
+    labels = {}
+    for node in current_pack.classes:
+        named = {
+            id: {"name": told["display_name"]}
+            for id, (_, told, _) in current_pack.inputs(node).items()
+            if "display_name" in told
+        }
+        if named:
+            labels[node] = {"inputs": named}
+    assert json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8")) == labels
+
+
+def test_the_page_shows_what_every_node_says_that_has_something_to_say():
+    page = (ROOT / "nodes" / "web" / "chai.js").read_text(encoding="utf-8")
+    silent = {"CHAI_LoadPipeline", "CHAI_OpenCache", "CHAI_Decode"}
+    assert {name for name in NAMES if f'"{name}"' in page} == NAMES - silent
