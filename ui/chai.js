@@ -40,9 +40,11 @@
     }
     if (here.nodeName === "VIDEO") here.muted = true;
   }
+  const early = {};  // HTML for parts that Gradio has not drawn yet
   function show(html) {
     for (const [name, text] of Object.entries(html || {})) {
       const place = at(`part-${name}`);
+      if (place) delete early[name]; else early[name] = text;
       if (!place || place.dataset.text === text) continue;
       const fresh = document.createElement("template");
       fresh.innerHTML = text;
@@ -189,7 +191,10 @@
 
   // Pages
   const buttons = () => all("#pages button[role=tab], #pages .overflow-dropdown button");  // what has no room is in the second
-  function ordered() { for (const each of buttons()) each.style.order = PAGES.indexOf(each.textContent.trim().toLowerCase()); }
+  function drawn() {
+    for (const each of buttons()) each.style.order = PAGES.indexOf(each.textContent.trim().toLowerCase());
+    for (const [name, text] of Object.entries(early)) if (at(`part-${name}`)) show({ [name]: text });
+  }
   function go(name) {
     const wanted = buttons().find((each) => each.textContent.trim().toLowerCase() === name);
     if (wanted) wanted.click();
@@ -374,8 +379,8 @@
     document.documentElement.lang = "en";
     for (const field of all(".c-hidden textarea, .c-hidden input")) field.tabIndex = -1;
     header();
-    ordered();
-    new MutationObserver(ordered).observe(document.body, { childList: true, subtree: true });
+    drawn();
+    new MutationObserver(drawn).observe(document.body, { childList: true, subtree: true });
     job = sessionStorage.getItem("chai-job");
     const named = location.hash.slice(1);
     poll(true);

@@ -6,8 +6,10 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from chai_app.presets import PRESETS
 from chai_app.request import GenerationRequest
 from chai_app.video import read_metadata
+from ui.generate_page import compare_arms
 
 FIRST, SECOND = "a red ball rising in the desert", "a red ball falling on the moon"
 FOREVER = {"num_inference_steps": 1000, "width": 128, "height": 128, "num_frames": 51}  # no test waits for it
@@ -128,6 +130,161 @@ def test_several_prompts_at_once(page, site):
     assert {job.request.prompt for job in newest} == {"a green boat on the ocean", "a blue star on the moon"}
     for job in newest:
         site.studio.jobs.wait(job.id, 120)
+
+
+def test_a_preset_says_what_it_does_and_a_field_of_its_own_counts_more(page, site):
+    half = PRESETS["draft"].steps(site.studio.default_model().defaults.num_inference_steps)
+    preset, plan = page.locator("#preset"), page.locator("#plan")
+    expect(preset.get_by_label("balanced")).to_be_checked()
+    expect(preset).to_contain_text("The usual: earlier videos help")
+    page.fill("#prompt textarea", "a white mushroom in the forest")
+    preset.get_by_label("draft").check()
+    expect(preset).to_contain_text("For a first look: half the steps")
+    expect(plan).to_contain_text(f"{half} steps.")
+    page.get_by_role("button", name="Reuse and steps").click()
+    steps = page.get_by_label("Steps of a full run")
+    expect(steps).to_have_attribute("placeholder", str(half))
+    steps.fill("7")
+    expect(plan).to_contain_text("7 steps.")
+    expect(preset).to_contain_text("What you set counts more: steps of a full run.")
+    preset.get_by_label("exact").check()
+    expect(plan.locator(".c-chip.c-full")).to_have_text("Full run")
+    expect(plan).to_contain_text("7 steps.")
+
+
+def test_used_settings_bring_the_preset_and_what_was_set_beside_it(page, site):
+    job = made(site, FIRST, preset="draft", adaptive_steps=True, start_level=0.6, reuse="full", num_inference_steps=3)
+    expect(page.locator("#part-job .c-receipt")).to_contain_text("first-block")
+    page.locator("#part-job").get_by_text("Settings", exact=True).click()
+    expect(page.locator("#part-job")).to_contain_text("from its donor under 60% noise")
+    page.locator("#part-job").get_by_role("button", name="Use its settings").click()
+    expect(page.locator("#preset").get_by_label("draft")).to_be_checked()
+    page.get_by_role("button", name="Reuse and steps").click()
+    expect(page.get_by_label("Steps of a full run")).to_have_value("3")
+    expect(page.get_by_label("Noise a hit begins with")).to_have_value("0.6")
+    expect(page.locator("#acceleration input")).to_have_value("as the preset has it")
+    page.locator("#preset").get_by_label("balanced").check()
+    page.click("#generate")
+    expect(page.locator("#c-toasts")).to_contain_text("Queued.")
+    newest = max(site.studio.jobs.jobs(), key=lambda each: each.created)
+    assert newest.id != job.id and (newest.request.preset, newest.request.acceleration) == ("balanced", "none")
+    site.studio.jobs.wait(newest.id, 120)
+
+
+def test_a_short_prompt_is_enhanced_edited_and_made_and_can_be_had_back(page, site):
+    prompt = page.locator("#prompt textarea")
+    prompt.fill("red balloon")
+    page.click("#enhance")
+    expect(prompt).to_have_value(re.compile(r"red balloon .+"))
+    expect(page.locator("#enhance-told")).to_contain_text("read it, and change what you like")
+    caption = prompt.input_value()
+    page.click("#enhance-undo")
+    expect(prompt).to_have_value("red balloon")
+    expect(page.locator("#enhance-undo")).not_to_be_visible()
+    page.click("#enhance")
+    expect(prompt).to_have_value(caption)  # the same words for the same prompt
+    page.click("#enhance")
+    expect(prompt).not_to_have_value(caption)  # and others if it is asked again
+    expect(prompt).to_have_value(re.compile("red balloon"))
+    prompt.fill(prompt.input_value() + ", at night")
+    expect(page.locator("#plan")).to_contain_text("it was 'red balloon'")
+    expect(page.locator("#enhance-undo")).to_be_visible()
+    page.get_by_role("button", name="Reuse and steps").click()
+    page.get_by_label("Steps of a full run").fill("2")
+    page.click("#generate")
+    expect(page.locator("#part-job .c-title")).to_have_text(re.compile("red balloon .*, at night"))
+    expect(page.locator("#part-job .c-receipt")).to_contain_text("The prompt was enhanced; it was 'red balloon'.")
+    newest = max(site.studio.jobs.jobs(), key=lambda each: each.created)
+    assert newest.request.original_prompt == "red balloon"
+    prompt.fill("a green car in the city")
+    expect(page.locator("#enhance-undo")).not_to_be_visible()
+    expect(page.locator("#plan")).not_to_contain_text("it was 'red balloon'")
+    page.locator("#part-job").get_by_role("button", name="Use its settings").click()
+    expect(prompt).to_have_value(re.compile(", at night"))
+    page.click("#enhance-undo")
+    expect(prompt).to_have_value("red balloon")
+
+
+def test_of_several_lines_each_is_enhanced_and_one_that_would_lose_something_is_left(page, site):
+    page.get_by_role("button", name="Seed, length and size").click()
+    page.get_by_label("Every line of the prompt").check()
+    prompt = page.locator("#prompt textarea")
+    prompt.fill("blue fish\nred tiger\nwhite star")
+    page.click("#enhance")
+    expect(page.locator("#enhance-told .c-notes")).to_contain_text(
+        "“red tiger”: The prompt was left as it is: the demo enhancer does not know"
+    )
+    lines = prompt.input_value().splitlines()
+    assert lines[1] == "red tiger" and "blue fish" in lines[0] and "white star" in lines[2]
+    page.get_by_role("button", name="Reuse and steps").click()
+    page.get_by_label("Steps of a full run").fill("2")
+    page.click("#generate")
+    expect(page.locator("#c-toasts")).to_contain_text("3 videos queued.")
+    newest = sorted(site.studio.jobs.jobs(), key=lambda job: -job.created)[:3]
+    assert {job.request.prompt: job.request.original_prompt for job in newest} == {
+        lines[0]: "blue fish",
+        lines[1]: None,
+        lines[2]: "white star",
+    }
+    for job in newest:
+        site.studio.jobs.wait(job.id, 120)
+
+
+def test_the_enhancer_waits_for_a_running_video_and_says_so(page, site, endless):
+    prompt, progress = page.locator("#prompt textarea"), page.locator("#enhance-progress")
+    expect(page.locator("#part-job .c-badge")).to_contain_text("preview of step")
+    prompt.fill("red balloon")
+    page.click("#enhance")
+    expect(progress).to_contain_text("Waiting: a video is being made")
+    page.click("#enhance-stop")
+    expect(progress).to_contain_text("Stopped: the prompt is as it was.")
+    expect(page.locator("#enhance-stop")).not_to_be_visible()
+    page.click("#enhance")
+    expect(progress).to_contain_text("Waiting: a video is being made")
+    prompt.fill("a green car")
+    page.locator("#part-job").get_by_role("button", name="Cancel").click()
+    expect(progress).to_contain_text("You have changed the prompt meanwhile")
+    expect(progress).to_contain_text("red balloon")
+    expect(prompt).to_have_value("a green car")
+
+
+def test_what_the_enhancer_cannot_do_is_one_sentence(page, site, monkeypatch):
+    page.click("#enhance")
+    expect(page.locator("#enhance-progress .c-problem")).to_contain_text("is empty: say what the video should show")
+    monkeypatch.setattr(site.studio.engine, "enhance", lambda *args, **more: 1 / 0)
+    page.fill("#prompt textarea", "red balloon")
+    page.click("#enhance")
+    words = "The program failed here (ZeroDivisionError): its log tells more."
+    expect(page.locator("#enhance-progress .c-problem")).to_have_text(words)
+    expect(page.locator("#prompt textarea")).to_have_value("red balloon")
+
+
+def test_donors_of_choice_become_further_arms_of_a_comparison(page, site):
+    boat = made(site, "a yellow boat on the ocean", reuse="full").report.reuse.stored_entry_id
+    made(site, FIRST, reuse="full")
+    page.fill("#prompt textarea", SECOND)
+    page.get_by_role("button", name="Reuse and steps").click()
+    page.get_by_label("Steps of a full run").fill("2")
+    page.click("#compare")
+    arms = page.locator("#part-compare-result .c-arm")
+    donors = page.locator("#part-compare-donors")
+    expect(donors.locator(".c-candidate").first).to_be_visible()
+    donors.get_by_label("Words of the prompt").fill("yellow boat")
+    expect(donors.locator(".c-candidate")).to_have_count(1)
+    expect(donors.locator(".c-candidate img")).to_be_visible()
+    expect(donors.locator(".c-candidate")).to_contain_text(f"entry {boat[:6]}")
+    donors.get_by_role("button", name="Add as donor").click()
+    expect(arms).to_have_count(4)
+    expect(donors).to_contain_text("added")
+    arm = page.locator("#part-compare-result .c-arm", has_text=f"donor {boat[:6]}")
+    expect(arm.locator(".c-chip.c-hit")).to_have_text("Hit")
+    expect(arm.locator(".c-candidate")).to_contain_text("a yellow boat on the ocean")
+    expect(page.locator("#part-compare-result video")).to_have_count(4)
+    donors.get_by_label("Words of the prompt").fill("no such words")
+    expect(donors).to_contain_text("No other entry has these words.")
+    page.get_by_role("button", name="Compare again with a new seed").click()
+    expect(page.locator("#part-compare-result video")).to_have_count(4)
+    expect(page.locator("#part-compare-result")).to_contain_text(f"donor {boat[:6]}")
 
 
 def test_the_arms_of_a_comparison_play_in_step(page, site):
@@ -330,15 +487,40 @@ def test_nothing_that_a_prompt_holds_becomes_html(page, site):
 
 def test_everything_can_be_done_from_the_keyboard(page):
     page.locator("h1").click()
-    for key, name in (("3", "Cache"), ("5", "System"), ("4", "Gallery"), ("2", "Compare"), ("1", "Generate")):
+    for key, name in (
+        ("3", "Cache"),
+        ("5", "System"),
+        ("4", "Gallery"),
+        ("6", "Numbers"),
+        ("2", "Compare"),
+        ("1", "Generate"),
+    ):
         page.keyboard.press(key)
         expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("6")
+    page.get_by_label("N", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#part-numbers-number")).to_contain_text("follows 10")
+    page.locator("h1").click()
+    page.keyboard.press("1")
     page.keyboard.press("?")
     expect(page.locator("#c-keys-dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#c-keys-dialog")).not_to_be_visible()
     page.keyboard.press("/")
     expect(page.locator("#prompt textarea")).to_be_focused()
+
+
+def test_in_a_narrow_window_every_page_is_still_there(page):
+    page.set_viewport_size({"width": 360, "height": 800})
+    tabs = page.locator("#pages button[role=tab], #pages .overflow-dropdown button")
+    expect(tabs.locator("visible=true")).to_have_count(6)
+    places = [tabs.filter(has_text=name).bounding_box() for name in ("Generate", "Compare", "Cache", "Numbers")]
+    assert sorted(places, key=lambda box: (box["y"], box["x"])) == places
+    tabs.filter(has_text="Numbers").click()
+    expect(page.locator("#part-numbers-number")).to_contain_text("follows 9")
+    page.keyboard.press("1")
+    expect(page.locator("#prompt textarea")).to_be_visible()
 
 
 def test_light_and_dark_stay_as_they_were_chosen(page):
@@ -354,13 +536,18 @@ def test_no_page_has_a_serious_finding_of_axe_and_none_is_wider_than_its_window(
     from axe_playwright_python.sync_playwright import Axe
 
     made(site, FIRST)
+    group = compare_arms(site.studio, GenerationRequest(SECOND, num_inference_steps=2, fast_steps=2))
+    for job in site.studio.jobs.group(group):
+        site.studio.jobs.wait(job.id, 120)
     if theme == "dark":
         page.click("#c-theme")
     page.fill("#prompt textarea", SECOND)
     expect(page.locator("#plan .c-candidate").first).to_be_visible()
-    for name in ("Generate", "Compare", "Cache", "Gallery", "System"):
+    for name in ("Generate", "Compare", "Cache", "Gallery", "System", "Numbers"):
         go(page, name)
         expect(page.locator(".c-part:visible").first).not_to_contain_text("Loading.")
+        if name == "Compare":
+            expect(page.locator("#part-compare-donors .c-candidate").first).to_be_visible()
         found = Axe().run(page).response["violations"]
         serious = [
             f"{name}: {each['id']}: {node['html'][:120]} {node['failureSummary'][:300]}"

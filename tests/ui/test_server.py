@@ -10,10 +10,15 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from chai_app.errors import ChaiError
+from chai_app.presets import PRESETS
 from chai_app.request import GenerationRequest
 from chai_app.settings import Settings
 from chai_app.video import read_metadata
-from ui.form import fields_of, request_from, requests_from
+from ui.compare_donors import ACTS as DONOR_ACTS
+from ui.compare_donors import MOST_CHOSEN, chosen_donors
+from ui.enhancement import Enhancement
+from ui.form import fields_of, preset_words, request_from, requests_from, without_preset
+from ui.generate_page import compare_arms
 from ui.markup import ago, button, seconds, tag
 from ui.server import Access, launch
 
@@ -116,9 +121,70 @@ def test_a_port_that_is_taken_is_told_in_one_sentence(site, model_folder, tmp_pa
 
 def test_a_form_and_a_request_say_the_same():
     request = GenerationRequest(
-        "a boat", seed=3, width=64, height=48, num_frames=17, fps=8, guidance_scale=4.0, reuse="full", model="demo"
-    )
+        "a boat on the moon, drifting left", seed=3, width=64, height=48, num_frames=17, fps=8, guidance_scale=4.0,
+        reuse="full", model="demo", preset="draft", acceleration="pab", adaptive_steps=True, start_level=0.6, donors=2,
+        original_prompt="a boat",
+    )  # fmt: skip
     assert request_from(fields_of(request)) == request
+
+
+def test_what_is_set_by_itself_counts_more_than_the_preset(site):
+    own = site.studio.default_model().defaults
+    values = {"prompt": "a boat", "preset": "draft", "reuse": "", "model": str(site.studio.model)}
+    drafted = request_from(values).resolved(own)
+    half = PRESETS["draft"].steps(own.num_inference_steps)
+    assert (drafted.num_inference_steps, drafted.acceleration) == (half, "first-block")
+    mine = {**values, "num_inference_steps": "7", "acceleration": "none"}
+    settled = request_from(mine).resolved(own)
+    assert (settled.num_inference_steps, settled.acceleration) == (7, "none")
+    assert settled.fast_steps == drafted.fast_steps
+    words, steps, _ = preset_words(mine, site.studio)
+    assert words.endswith("What you set counts more: steps of a full run, acceleration.")
+    assert steps == str(half)
+
+
+def test_restored_settings_leave_to_the_preset_what_it_says_anyway(site):
+    own = site.studio.default_model().defaults
+    request = GenerationRequest("a boat", model=str(site.studio.model), preset="draft", num_inference_steps=7)
+    fields = without_preset(fields_of(request.resolved(own)), site.studio)
+    assert (fields["preset"], fields["acceleration"], fields["fast_steps"]) == ("draft", "", "")
+    assert fields["num_inference_steps"] == "7"
+    assert request_from({**fields, "seed_mode": "random"}).resolved(own) == request.resolved(own)
+
+
+def test_a_caption_keeps_its_original_while_most_of_it_is_left():
+    kept = Enhancement("red ball\nblue boat", (("red ball", "one red ball rises in the desert"),
+                                               ("blue boat", "a blue boat drifts on the ocean")))  # fmt: skip
+    assert Enhancement.from_text(kept.to_text()) == kept
+    edited = "one red ball rises quickly in the desert at night"
+    assert kept.originals_of(["a blue boat drifts on the ocean", edited]) == ["blue boat", "red ball"]
+    assert kept.originals_of(["a star in the desert", "red ball"]) == [None, None]
+    assert kept.originals_of([edited, edited]) == ["red ball", None]
+    values = {"prompt": f"{edited}\na fish", "per_line": True, "enhanced": kept.to_text()}
+    assert [request.original_prompt for request in requests_from(values)] == ["red ball", None]
+    for nothing in ("", "no json", "[]", '{"pairs": 3}', '{"strange": 1}'):
+        assert Enhancement.from_text(nothing) == Enhancement()
+
+
+def test_a_comparison_takes_some_donors_of_choice_and_no_more(site):
+    jobs = site.studio.jobs
+    fields = {"num_inference_steps": 2, "fast_steps": 2, "reuse": "full"}
+    made = [jobs.submit([GenerationRequest("a boat", seed=seed, **fields)])[0] for seed in range(MOST_CHOSEN + 2)]
+    ids = [jobs.wait(job.id, 120).report.reuse.stored_entry_id for job in made]
+    group = compare_arms(site.studio, GenerationRequest("a boat", seed=1, num_inference_steps=2), ids[:2])
+    add = DONOR_ACTS["compare_add"]
+    with pytest.raises(ChaiError, match="has its arm already"):
+        add(site.studio, {"group": group, "id": ids[0]})
+    for id in ids[2:MOST_CHOSEN]:
+        add(site.studio, {"group": group, "id": id})
+    with pytest.raises(ChaiError, match="4 donors of choice are the most"):
+        add(site.studio, {"group": group, "id": ids[-1]})
+    with pytest.raises(ChaiError, match="no longer on the list"):
+        add(site.studio, {"group": "gone", "id": ids[0]})
+    assert chosen_donors(jobs.group(group)) == ids[:MOST_CHOSEN]
+    arms = [jobs.wait(job.id, 120) for job in jobs.group(group)]
+    assert {arm.request.seed for arm in arms} == {1}
+    assert {arm.report.reuse.entry_id for arm in arms if arm.label.startswith("donor")} == set(ids[:MOST_CHOSEN])
 
 
 def test_a_form_gives_every_line_every_seed():
