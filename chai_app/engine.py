@@ -18,6 +18,7 @@ from .enhance import DEMO as DEMO_ENHANCER
 from .enhance import Enhanced, Enhancer, OnText
 from .errors import Cancelled, ChaiError
 from .loading import LoadedModel, Machine, MemoryHost, choose_machine, load, memory_in_plain_words
+from .memory import give_back_freed_memory, keep_freed_memory
 from .models import DEMO, Model, find_model
 from .ordering import RunOrder, arrange
 from .presets import hit_steps
@@ -258,6 +259,8 @@ class Engine:
         """Give the model's memory back; the next generation loads it again."""
         with self._turn:
             self._loaded = self._enhancer = None
+        if self._memory_host is None:
+            give_back_freed_memory()
 
     def close(self) -> None:
         """Give the model's memory back, and save what speeds up the next look into the cache."""
@@ -287,6 +290,8 @@ class Engine:
                 self._enhancer = None
             if self._memory_host is not None:
                 self._memory_host.make_room(model.size_bytes, machine)
+            elif machine.device == "cpu":
+                keep_freed_memory()
             self._loaded = load(model, machine, self.settings)
         if self._memory_host is not None:
             self._memory_host.settle(self._loaded)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..attention import Donor, Recipe, cache_attention
 from ..loading import Machine, load
+from ..memory import keep_freed_memory
 from ..models import find_model
 from ..opensora.frames import FrameCollector
 from ..opensora.schedule import set_timesteps, timestep_shift
@@ -47,6 +48,7 @@ class Studio:
     """The demo model on the CPU."""
 
     def __init__(self) -> None:
+        keep_freed_memory()
         model = find_model(MODEL, Settings.from_environment())
         loaded = load(model, Machine("cpu", "fp32"), Settings.from_environment())
         self.pipeline, self.fingerprint, self.defaults = loaded.pipeline, loaded.fingerprint, model.defaults

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..memory import keep_freed_memory
 from .muon import optimizers_for
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -108,6 +109,7 @@ def train(
             figures to log.
     Returns: the model; with `ema_decay`, holding the moving average of its weights.
     """
+    keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
     state_path, log_path = folder / f"{name}.pt", folder / f"{name}.log.jsonl"
     parameters = [p for p in model.parameters() if p.requires_grad]

@@ -1,0 +1,43 @@
+"""What becomes of main memory between two layers: kept for the next one, or given back.
+
+The GNU C library gives every large piece of memory back as soon as it is free, and the system clears it anew, page by
+page, when the next layer asks for as much. On a CPU that was a tenth of the time of a hit, and more than half of that of
+training (45 % of both cores' time was the system's).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+# Parameters of mallopt, from malloc.h.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_KEPT_BYTES = 2**30
+_AT_ONCE_BYTES = 64 * 2**20
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep up to a gigabyte of freed memory for what comes next. It holds for the whole process, so a
+    guest in another program leaves it alone.
+
+    Returns: whether the C library can do so; others than GNU's are left as they are.
+    """
+    libc = _gnu_libc()
+    if libc is None:
+        return False
+    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _KEPT_BYTES), (_TOP_PAD, _AT_ONCE_BYTES))
+    return all([libc.mallopt(name, value) == 1 for name, value in settings])
+
+
+def give_back_freed_memory() -> None:
+    """Hand what is kept, and free, back to the system."""
+    libc = _gnu_libc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _gnu_libc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "gnu_get_libc_version") and hasattr(libc, "mallopt") else None
