@@ -1,8 +1,8 @@
 """What becomes of main memory between two layers: kept for the next one, or given back.
 
 The GNU C library gives every large piece of memory back as soon as it is free, and the system clears it anew, page by
-page, when the next layer asks for as much. On a CPU that was a tenth of the time of a hit, and more than half of that of
-training (45 % of both cores' time was the system's).
+page, when the next layer asks for as much. On a CPU that was a tenth of the time of a hit, and more than half of that
+of videos made eight at a time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def keep_freed_memory() -> bool:
     if libc is None:
         return False
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _KEPT_BYTES), (_TOP_PAD, _AT_ONCE_BYTES))
-    return all([libc.mallopt(name, value) == 1 for name, value in settings])
+    done = [libc.mallopt(name, value) == 1 for name, value in settings]
+    return all(done)
 
 
 def give_back_freed_memory() -> None:
