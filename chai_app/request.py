@@ -39,7 +39,7 @@ _NUMBER_RANGES: dict[str, tuple[float, float, str]] = {
     "guidance_scale": (0, 100, "The guidance scale (7 is usual)"),
     "aesthetic_score": (0, 10, "The aesthetic score (6.5 is usual)"),
     "motion_score": (0, 1000, "The motion score (5 is usual)"),
-    "start_level": (0.05, 1, "The noise level that a hit begins at (1 is noise alone)"),
+    "start_level": (0.05, 1, "The noise level that few steps begin at (1 is noise alone)"),
 }
 
 
@@ -72,10 +72,11 @@ class GenerationRequest:
     entries a hit may attend to at once: one alone, or further ones for what the first does not show.
     original_prompt is what the person wrote, where prompt is what the enhancer made of it.
     num_inference_steps are those of a full run, fast_steps those of a hit, which adaptive_steps lets grow as the
-    similarity of the donor falls. A hit begins at the noise level start_level, above 0 to 1: from noise alone at 1, as
-    in the paper, and below it from the first donor's latents under that much noise. preset (`presets`) fills in what is
-    left open of reuse, steps and acceleration, which names a technique that reuses within a run. A private request
-    reads the cache and writes nothing into it.
+    similarity of the donor falls. Few steps, of a hit or fast, begin at the noise level start_level, above 0 to 1: with
+    noise alone at 1, as in the paper; below it with that much noise on the mean of all latents, so that none of them
+    goes to the noisiest part of the way. preset (`presets`) fills in what is left open of reuse, steps and
+    acceleration, which names a technique that reuses within a run. A private request reads the cache and writes nothing
+    into it.
     Raises: BadRequest, one sentence, for the first field that makes no sense.
     """
 
@@ -178,9 +179,8 @@ class Reuse:
     follow from it. entry_id and entry_prompt name the donor; wanted is the phrase of the prompt that found it, found
     the donor's own, similarity their cosine times the likeness of the counts. why are sentences for the person,
     candidates every entry that was considered.
-    What a run adds: reused_steps (counted from 1), start_level if the run began from the donor's latents under that
-    much noise, stored_entry_id, bytes read and written, and full_seconds, what the donor's own full run took without
-    loading the model.
+    What a run adds: reused_steps (counted from 1), start_level if it began below all noise, stored_entry_id, bytes read
+    and written, and full_seconds, what the donor's own full run took without loading the model.
     donors are all entries that were attended to, the one named above first, as entry_id, entry_prompt, wanted (the
     phrases of the prompt that it serves), found and similarity.
     """

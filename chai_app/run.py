@@ -134,8 +134,9 @@ class Run:
         height, width = (-(-side // ratio) * ratio for side in (request.height, request.width))
         condition = None if start is None else start.condition(pipeline, request.num_frames, height, width)
         total_steps = steps * request.num_loops
-        start_from = donors[0].clean if donors else None
-        level = request.start_level if start_from is not None and request.start_level else 1.0
+        level = request.start_level or 1.0
+        if self.plan.reuse.outcome not in ("hit", "fast"):  # a full run goes the whole way
+            level = 1.0
         self._tell(0, total_steps, None)
         with ExitStack() as stack:
             stack.enter_context(accelerated(pipeline, request.acceleration))
@@ -154,7 +155,6 @@ class Run:
                 num_inference_steps=steps,
                 guidance_scale=guidance,
                 generator=torch.Generator("cpu").manual_seed(request.seed),
-                start_from=start_from if level < 1 else None,
                 start_level=level,
                 conditions=None if condition is None else [condition],
                 num_loops=request.num_loops,
@@ -169,9 +169,9 @@ class Run:
         frames = video[0, :, : request.height, : request.width].numpy()  # (T, H, W, 3)
         if start is not None and condition is not None:
             frames = start.finished(frames, condition)
-        did = self.plan.reuse
+        did = replace(self.plan.reuse, start_level=level if level < 1 else None)
         if reuse is not None:
-            did = replace(did, reused_steps=tuple(reuse.steps_done), start_level=level if level < 1 else None)
+            did = replace(did, reused_steps=tuple(reuse.steps_done))
         return frames, latents.float().cpu().contiguous(), did
 
     @contextmanager

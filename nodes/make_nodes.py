@@ -69,8 +69,8 @@ FAST_STEPS = Input(
 START_LEVEL = Input(
     "start_level",
     "FLOAT",
-    "How much noise a hit begins with on top of its donor's latents; 1 is noise alone. 0: the model's.",
-    label="noise a hit begins with",
+    "How much noise few steps begin with, so that none goes to the noisiest part; 1 is noise alone. 0: the model's.",
+    label="noise few steps begin with",
     default=0.0,
     least=0.0,
     most=1.0,

@@ -34,7 +34,7 @@ def report_text(request: GenerationRequest, report: Report) -> str:
         if reuse.reused_steps:
             lines.append(f"attended to the donor in steps {', '.join(map(str, reuse.reused_steps))}")
         if reuse.start_level is not None:
-            lines.append(f"began with the donor's latents under {reuse.start_level:.0%} noise")
+            lines.append(f"began with {reuse.start_level:.0%} noise")
         if reuse.stored_entry_id:
             lines.append(f"kept as #{reuse.stored_entry_id}, {size_text(reuse.bytes_written)}")
         if reuse.bytes_read:

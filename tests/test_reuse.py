@@ -81,10 +81,14 @@ def test_a_hit_may_begin_from_its_donor_and_says_so_and_is_made_again_by_its_own
     assert engine.generate(again).report.latents_sha256 == begun.report.latents_sha256
 
 
-def test_a_run_without_a_donor_begins_with_noise_whatever_level_was_asked_for(engine, cache):
+def test_few_steps_without_a_donor_begin_below_all_noise_too_and_full_runs_never_do(engine, cache):
     plain = engine.generate(request(reuse="fast")).report
-    asked = engine.generate(request(reuse="fast", start_level=0.8)).report
-    assert (asked.reuse.start_level, asked.latents_sha256) == (None, plain.latents_sha256)
+    begun = engine.generate(request(reuse="fast", start_level=0.8)).report
+    assert (plain.reuse.start_level, begun.reuse.start_level) == (None, 0.8)
+    assert begun.latents_sha256 != plain.latents_sha256
+    full = engine.generate(request(reuse="full")).report
+    asked = engine.generate(request(reuse="full", start_level=0.8)).report
+    assert (asked.reuse.start_level, asked.latents_sha256) == (None, full.latents_sha256)
 
 
 def test_a_full_run_enters_the_cache_and_a_hit_only_refreshes_its_donor(engine, cache):

@@ -140,8 +140,8 @@ def build_settings(studio: Studio, form: Form) -> None:
             fields["guidance_scale"] = _optional("Guidance", own, "guidance_scale")
         with gr.Row():
             fields["start_level"] = _optional(
-                "Noise a hit begins with", own, "start_level",
-                info="below 1, its donor shows through",
+                "Noise few steps begin with", own, "start_level",
+                info="below 1, none goes to the noisiest part",
             )  # fmt: skip
             fields["donors"] = _optional("Donors at most", None, "donors", info="each for what others lack", usual="1")
         fields["acceleration"] = gr.Dropdown(

@@ -234,7 +234,7 @@ def settings_list(job: Job) -> Markup:
         ("Ran on", f"{report.device}, {report.dtype}"),
     ]
     if request.start_level is not None and request.start_level < 1:
-        pairs.append(("A hit begins", f"from its donor under {request.start_level:.0%} noise"))
+        pairs.append(("Few steps begin", f"with {request.start_level:.0%} noise"))
     if request.negative_prompt:
         pairs.append(("Not to show", request.negative_prompt))
     if job.file is not None:

@@ -55,13 +55,11 @@ def headline(report: Report) -> str:
     if reuse is None:
         return f"{report.steps} steps; nothing is known about reuse."
     if reuse.outcome == "hit":
-        times, what = len(reuse.reused_steps), f" for {reuse.wanted!r}" if reuse.wanted else ""
-        did = ["began from"] if reuse.start_level is not None else []
-        did += ["attended to"] if times else []
-        if not did:
+        times = len(reuse.reused_steps)
+        if not times:
             return f"A donor was found, but Cache Attention did not run: {report.steps} steps."
-        steps = f"{times} of {report.steps} steps" if times else f"{report.steps} steps"
-        return f"{' and '.join(did).capitalize()} an earlier video{what} in {steps}."
+        what = f" for {reuse.wanted!r}" if reuse.wanted else ""
+        return f"Attended to an earlier video{what} in {times} of {report.steps} steps."
     why = reuse.why[0] if reuse.why else "Nothing was looked for."
     why = why.removeprefix("Miss: ")
     return f"{why[:1].upper()}{why[1:].rstrip('.')}. {report.steps} steps."
@@ -165,8 +163,8 @@ def _figures(report: Report, request: GenerationRequest | None) -> Markup:
         if reuse.outcome == "hit":
             steps = ", ".join(map(str, reuse.reused_steps)) or "none"
             pairs.append(("Cache Attention ran", f"in steps {steps}, on the first spatial block"))
-            if reuse.start_level is not None:
-                pairs.append(("Began with", f"the donor's latents under {reuse.start_level:.0%} noise"))
+        if reuse.start_level is not None:
+            pairs.append(("Began with", f"{reuse.start_level:.0%} noise, so that no step goes to the noisiest part"))
         if reuse.outcome in ("hit", "miss"):
             pairs.append(("Lookup", f"{reuse.lookup_ms:.1f} ms"))
         if reuse.bytes_read:

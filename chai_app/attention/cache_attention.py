@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..opensora.attention import OpenSoraAttnProcessor, OpenSoraSelfAttention, attend
 from ..opensora.transformer import OpenSoraTransformer3DModel
-from .donor import Donor, resampled
+from .donor import Donor
 from .recipe import PAPER, Recipe
 
 
@@ -53,7 +53,7 @@ class Reuse:
         timestep = torch.as_tensor(call["timestep"], dtype=torch.float32, device=latents.device)
         level = float(timestep.flatten()[0]) / 1000
         if level > self._last_level:  # noise only falls within a run: this is the first step of one, or of a loop
-            self._step, self._noise = 0, self._noise_of(latents)
+            self._step, self._noise = 0, latents / self._start_level
         # The halves of a guidance batch may come in one call or in two of the same level.
         self._step += level != self._last_level
         self._last_level = level
@@ -63,14 +63,6 @@ class Reuse:
         if not self.steps_done or self.steps_done[-1] != self._step:
             self.steps_done.append(self._step)
         self._work_out(latents, level, call)
-
-    def _noise_of(self, latents: Tensor) -> Tensor:
-        """The noise in the latents that a run begins with: all of them, or what is not the first donor's."""
-        if self._start_level == 1:
-            return latents
-        assert self._donors[0].clean is not None
-        clean = resampled(self._donors[0].clean.to(latents), latents.shape)
-        return (latents - (1 - self._start_level) * clean) / self._start_level
 
     def _work_out(self, latents: Tensor, level: float, call: dict[str, Any]) -> None:
         assert self._noise is not None
@@ -172,8 +164,7 @@ def cache_attention(
     Args:
         donors: of several, keys and values are joined.
         videos: how many a batch holds, so that `conditional_only` can tell them from the halves of guidance.
-        start_level: how noisy the latents are that a run begins with, 1 for noise alone; below, the rest of them are
-            the finished latents of the first donor.
+        start_level: how noisy the latents are that a run begins with, 1 for noise alone.
     Raises: ValueError if there is no donor, or `recipe` names a block that the transformer has not.
     """
     donors = [donors] if isinstance(donors, Donor) else list(donors)

@@ -2,10 +2,10 @@
 
 The cache holds a video for each thing and each scene that is asked for, so every prompt finds one that shares its
 object or its scene. On each prompt all arms take turns, with one seed, through the engine as a person's requests go:
-the full run, and for each number of steps a fast run without the cache, one with Cache Attention from noise alone, as
-in the paper, and one that also begins from the donor's latents under noise (--start-level). Seconds are those
-from asking to frames, lookup and donor included; the model is in memory. The judge says what came out; the gain of the
-cache is the fewest steps that hold the quality of the full run, with it and without.
+the full run, and for each number of steps a fast run without the cache and one with Cache Attention, both from noise
+alone, as in the paper, and both again begun below all noise (--start-level). Seconds are those from asking to frames,
+lookup and donor included; the model is in memory. The judge says what came out; the gain of the cache is the fewest
+steps that hold the quality of the full run, with it and without.
 
 Samples are kept beside --json as they come, and the same command goes on where it was interrupted. --draw FILE makes
 table and plot again without any run.
@@ -53,7 +53,7 @@ class Arm:
     @property
     def kind(self) -> str:
         """The arm but for its number of steps."""
-        begins = "" if self.start_level == 1 else f", from the donor at {self.start_level:g}"
+        begins = "" if self.start_level == 1 else f", from {self.start_level:g}"
         return {"full": "full", "fast": "no cache", "auto": "Cache Attention"}[self.reuse] + begins
 
     @property
@@ -156,7 +156,7 @@ def rows(samples: Sequence[dict[str, Any]], arms: Sequence[Arm]) -> list[dict[st
                 for stage in ("text", "denoise", "decode")
             },
         }
-        plain = by_arm.get(Arm("fast", arm.steps).name)
+        plain = by_arm.get(Arm("fast", arm.steps, arm.start_level).name)
         if arm.reuse == "auto" and plain:
             line["gain_over_no_cache"] = difference([s["score"] for s in mine], [s["score"] for s in plain])
         table.append(line)
@@ -229,8 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--start-level",
         type=float,
         nargs="*",
-        default=[0.9],
-        help="noise that hits begin with, beside 1",
+        default=[0.8],
+        help="noise that few steps begin with, beside 1",
     )
     parser.add_argument("--recipe", choices=RECIPES, default="default", help="how hits attend to their donors")
     parser.add_argument("--json", type=Path, help="write table and samples here; an interrupted run goes on")
@@ -243,8 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         arms = [Arm("full", chosen.full_steps)]
         for steps in chosen.steps:
-            arms += [Arm("fast", steps), Arm("auto", steps)]
-            arms += [Arm("auto", steps, level) for level in chosen.start_level]
+            arms += [Arm(reuse, steps, level) for level in (1.0, *chosen.start_level) for reuse in ("fast", "auto")]
         told = header("reuse", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
         depends_on = {"bench": "reuse", "seed": SEED, "model": _fingerprint(), "arms": [arm.name for arm in arms]}
         # The donors depend on the number of prompts.

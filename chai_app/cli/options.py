@@ -42,7 +42,7 @@ StartLevel = Annotated[
     typer.Option(
         "--start-level",
         rich_help_panel=_REUSE,
-        help="Noise that a hit begins with on top of its donor's latents, 0.05 to 1; 1 is noise alone. "
+        help="Noise that few steps begin with, 0.05 to 1; below 1, none goes to the noisiest part. "
         "Default: the model's.",
     ),
 ]

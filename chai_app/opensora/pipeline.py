@@ -367,7 +367,6 @@ class OpenSoraPipeline(DiffusionPipeline):
         guidance_scale: float = 7.0,
         generator: Generators | None = None,
         latents: Tensor | None = None,
-        start_from: Tensor | None = None,
         start_level: float = 1.0,
         conditions: Sequence[FrameCondition] | None = None,
         num_loops: int = 1,
@@ -395,9 +394,8 @@ class OpenSoraPipeline(DiffusionPipeline):
             guidance_scale: how much the prompt weighs; 1 or less is no guidance, at half the time.
             generator: one per video, so that a seed is a video; or one for all.
             latents: (B, C, t, h, w), noise to begin with in place of that of `generator`; for the first loop.
-            start_from: (B, C, t, h, w), finished latents of another video; the first loop begins with them under its
-                own noise, in place of noise alone.
-            start_level: how noisy, above 0 (clean) to 1 (noise alone); the steps are spread over what is left.
+            start_level: where the first loop begins, above 0 (clean) to 1 (noise alone): below 1 with that much noise
+                on the mean of all latents, 0, and the steps are spread over what is left of the way.
             conditions: frames that are given.
             num_loops: clips, each going on from the one before.
             condition_latent_frames: how many latent frames of a clip come from the one before; see `continuation`.
@@ -448,9 +446,8 @@ class OpenSoraPipeline(DiffusionPipeline):
                 for loop, of_loop in enumerate(texts):
                     noise = latents if loop == 0 else None
                     clip = self.prepare_latents(batch_size, num_frames, height, width, generator, noise)
-                    level = start_level if loop == 0 and start_from is not None else 1.0
-                    if start_from is not None and level < 1:
-                        clip = torch.lerp(start_from.to(clip), clip, level)
+                    level = start_level if loop == 0 else 1.0
+                    clip = level * clip
                     wanted = [condition for condition in conditions or () if condition.loop == loop]
                     if tail is not None:
                         wanted.append(self.continuation(tail, num_frames, condition_latent_frames, loop))

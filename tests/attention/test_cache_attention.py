@@ -74,13 +74,21 @@ def test_a_donor_equal_to_the_current_latents_changes_nothing(model, own_keys, t
     torch.testing.assert_close(again, plain, atol=2e-6, rtol=1e-5)
 
 
-def test_a_run_that_begins_from_the_donor_puts_its_own_noise_on_it(model):
-    """The noise is what is left of the first latents without the donor, so the donor differs by content alone."""
-    clean, noise = latents(2), latents(1)
-    begun = torch.lerp(clean, noise, 0.8)
-    with cache_attention(model, Donor(clean=clean), start_level=0.8) as reuse, torch.no_grad():
-        model(begun, 800.0, text(), **SIZE)
-    torch.testing.assert_close(reuse._noise, noise, atol=1e-5, rtol=1e-5)
+def test_a_run_that_begins_below_all_noise_puts_whole_noise_on_its_donor(model):
+    """What the run begins with is noise made smaller; the donor gets it at the size that its level asks for."""
+    seen = []
+
+    class Listening(Donor):
+        def at(self, noise_level, noise):
+            seen.append((noise_level, noise))
+            return super().at(noise_level, noise)
+
+    recipe = Recipe(steps=(1,))
+    with cache_attention(model, Listening(clean=latents(2)), recipe, start_level=0.8), torch.no_grad():
+        model(0.8 * latents(1), 800.0, text(), **SIZE)
+    ((level, noise),) = seen
+    assert level == pytest.approx(0.8)
+    torch.testing.assert_close(noise, latents(1))
 
 
 def test_the_donor_is_attended_to_in_steps_2_to_4_alone(model):

@@ -72,7 +72,7 @@ def test_the_end_of_a_long_prompt_is_cut_and_can_be_named(pipeline):
     assert torch.equal(short, long)
 
 
-def test_a_run_begins_with_finished_latents_under_its_own_noise(pipeline, seeded):
+def test_a_run_may_begin_below_all_noise_on_the_mean_of_all_latents(pipeline, seeded):
     shape = {"num_frames": 17, "height": 32, "width": 48, "num_inference_steps": 2, "output_type": "latent"}
     begun, levels = [], []
 
@@ -81,15 +81,13 @@ def test_a_run_begins_with_finished_latents_under_its_own_noise(pipeline, seeded
         levels.append(float(kwargs["timestep"][0]) / 1000)
 
     noise = pipeline.prepare_latents(1, 17, 32, 48, seeded(3))
-    other = torch.randn(noise.shape, generator=torch.Generator().manual_seed(4))
     handle = pipeline.transformer.register_forward_pre_hook(listen, with_kwargs=True)
-    pipeline("a cat", generator=seeded(3), start_from=other, start_level=0.7, **shape)
+    pipeline("a cat", generator=seeded(3), start_level=0.7, **shape)
     handle.remove()
-    torch.testing.assert_close(begun[0], 0.3 * other + 0.7 * noise)
+    torch.testing.assert_close(begun[0], 0.7 * noise)
     assert levels[0] == pytest.approx(0.7) and 0 < levels[1] < 0.7
-    plain = pipeline("a cat", generator=seeded(3), **shape).latents
-    from_noise = pipeline("a cat", generator=seeded(3), start_from=other, start_level=1.0, **shape).latents
-    assert torch.equal(plain, from_noise)
+    with pytest.raises(BadRequest, match="above 0 and up to 1, not at 0"):
+        pipeline("a cat", generator=seeded(3), start_level=0.0, **shape)
 
 
 def test_the_prompt_and_its_weight_matter(pipeline, seeded):

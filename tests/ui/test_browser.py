@@ -161,7 +161,7 @@ def test_used_settings_bring_the_preset_and_what_was_set_beside_it(page, site):
     expect(page.locator("#preset").get_by_label("draft")).to_be_checked()
     page.get_by_role("button", name="Reuse and steps").click()
     expect(page.get_by_label("Steps of a full run")).to_have_value("3")
-    expect(page.get_by_label("Noise a hit begins with")).to_have_value("0.6")
+    expect(page.get_by_label("Noise few steps begin with")).to_have_value("0.6")
     expect(page.locator("#acceleration input")).to_have_value("as the preset has it")
     page.locator("#preset").get_by_label("balanced").check()
     page.click("#generate")
