@@ -73,20 +73,15 @@ def _arms() -> list[Arm]:
         Arm("donor clean", "donor noise", recipe=replace(PAPER, donor_noise=0.0)),
         Arm("donor clean, joined", "donor noise", recipe=replace(PAPER, donor_noise=0.0, own_keys="joined")),
     ]
-    start = "start from the donor"
-    arms += [Arm(f"start at {level:g}", start, recipe=None, start_level=level) for level in (0.95, 0.9, 0.85, 0.7)]
+    start, levels = "start below all noise", (0.95, 0.85, 0.75)
+    arms += [Arm(f"start at {level:g}, no donor", start, "", recipe=None, start_level=level) for level in levels]
+    arms += [Arm(f"start at {level:g}", start, recipe=None, start_level=level) for level in levels]
     arms += [
-        Arm(f"start at {level:g}, no donor", start, "", recipe=None, start_level=level) for level in (0.95, 0.9, 0.85)
+        Arm(f"start at 0.85, shares {shows}", start, shows, recipe=None, start_level=0.85)
+        for shows in ("object", "scene", "both", "nothing")
     ]
-    arms += [
-        Arm("start at 0.9, shares nothing", start, "nothing", recipe=None, start_level=0.9),
-        Arm("start at 0.9, shares object", start, "object", recipe=None, start_level=0.9),
-        Arm("start at 0.9, shares scene", start, "scene", recipe=None, start_level=0.9),
-        Arm("start at 0.9, shares both", start, "both", recipe=None, start_level=0.9),
-        Arm("start at 0.9, two donors", start, "object and scene", recipe=None, start_level=0.9),
-        Arm("start at 0.9, attention too", start, start_level=0.9),
-        Arm("start at 0.9, attention in step 2", start, recipe=replace(PAPER, steps=(2,)), start_level=0.9),
-    ]
+    arms += [Arm("start at 0.85, two donors", start, "object and scene", recipe=None, start_level=0.85)]
+    arms += [Arm("start at 0.85, attention too", start, start_level=0.85)]
     return arms
 
 

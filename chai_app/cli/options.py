@@ -35,7 +35,7 @@ ReuseMode = Annotated[
 ]
 FastSteps = Annotated[
     int | None,
-    typer.Option("--fast-steps", rich_help_panel=_REUSE, help="Denoising steps of a hit. Default: the model's, 8."),
+    typer.Option("--fast-steps", rich_help_panel=_REUSE, help="Denoising steps of a hit. Default: the model's."),
 ]
 StartLevel = Annotated[
     float | None,

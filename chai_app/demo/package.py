@@ -28,6 +28,8 @@ CARD: dict[str, Any] = {
         "fps": FPS,
         "num_inference_steps": 30,
         "guidance_scale": 4.0,
+        "fast_steps": 3,
+        "start_level": 0.8,
     },
     "vocabulary": {
         "objects": list(OBJECTS),

@@ -71,6 +71,7 @@ class OpenSoraPipeline(DiffusionPipeline):
             tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, transformer=transformer, scheduler=scheduler
         )
         self._interrupt = False
+        self._device_of_run: torch.device | None = None
         self._current_timestep: float | None = None
         self._num_timesteps = 0
 
@@ -340,6 +341,11 @@ class OpenSoraPipeline(DiffusionPipeline):
     # -- a run --------------------------------------------------------------------------------------------------------
 
     @property
+    def _execution_device(self) -> torch.device:
+        """Where things are computed; within a run worked out once, since diffusers looks through all hooks for it."""
+        return super()._execution_device if self._device_of_run is None else self._device_of_run
+
+    @property
     def current_timestep(self) -> float | None:
         """The timestep of the step that is running, 1000 to 0; None between runs. diffusers' PAB asks for it."""
         return self._current_timestep
@@ -426,6 +432,7 @@ class OpenSoraPipeline(DiffusionPipeline):
         size = {"height": height, "width": width, "fps": frame_rate}
 
         self._interrupt, self._num_timesteps = False, num_loops * num_inference_steps
+        self._device_of_run = self._execution_device
         collector, tail = FrameCollector(output_type), None
         clips: list[Tensor] = []
         try:
@@ -462,7 +469,7 @@ class OpenSoraPipeline(DiffusionPipeline):
                         chunks = self.decode_latents(clips[-1], num_frames)
                         tail = collector.add_clip(chunks, skip=overlap if loop else 0, keep=overlap)
         finally:
-            self._current_timestep = None
+            self._current_timestep = self._device_of_run = None
             self.maybe_free_model_hooks()
 
         frames = None if self._interrupt else collector.result()

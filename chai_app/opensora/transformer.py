@@ -186,6 +186,12 @@ class OpenSoraTransformer3DModel(ModelMixin, AttentionMixin, CacheMixin, ConfigM
                 nn.init.zeros_(last_layer.weight)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The number format that the model computes in: that of a weight which is never stored in another. (diffusers'
+        own property looks through all modules, a millisecond at each of several calls a step.)"""
+        return self.scale_shift_table.dtype
+
+    @property
     def _blocks(self) -> list[OpenSoraTransformerBlock]:
         return cast(list[OpenSoraTransformerBlock], list(self.transformer_blocks))
 

@@ -38,8 +38,8 @@ def test_an_arm_without_a_donor_is_the_plain_run_and_a_donor_changes_it(bench):
         "clean re-noised",
         "two donors joined",
         "start at 0.85",
-        "start at 0.9, no donor",
-        "start at 0.9, attention too",
+        "start at 0.85, no donor",
+        "start at 0.85, attention too",
     ):
         assert not torch.allclose(bench.make(ARMS[name], 2).latents, plain, atol=1e-3), name
 
