@@ -179,7 +179,8 @@ class Rerouting:
         self._step = None
         ids = kwargs.get("input_ids", args[0] if args else None)
         tokens = ids if ids is not None else kwargs.get("inputs_embeds")
-        cache = kwargs.get("past_key_values")
+        # transformers 5.24 calls it cache, earlier ones past_key_values.
+        cache = kwargs.get("cache") if kwargs.get("past_key_values") is None else kwargs["past_key_values"]
         if tokens is None or tokens.shape[1] != 1 or tokens.shape[0] == 1:
             return
         if cache is None or int(cache.get_seq_length()) == 0:
