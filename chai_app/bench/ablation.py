@@ -111,7 +111,7 @@ class Bench:
         return self.studio.make(self.task, steps, donors, arm.recipe, arm.start_level, start)
 
     def start(self, arm: Arm) -> Tensor:
-        """The finished latents that an arm begins with, (B, C, T, h, w); where it attends, the mean of all, as in hits."""
+        """The latents that an arm begins with, (B, C, T, h, w); where it attends, the mean of all, as in hits."""
         if arm.shows == "" or arm.recipe is not None:
             return torch.zeros_like(self.task.noise)
         if arm.shows == "object and scene":
