@@ -17,6 +17,7 @@ from .donors import Donors, shape_of
 from .enhance import DEMO as DEMO_ENHANCER
 from .enhance import Enhanced, Enhancer, OnText
 from .errors import Cancelled, ChaiError
+from .fingerprint import stamp
 from .loading import LoadedModel, Machine, MemoryHost, choose_machine, load, memory_in_plain_words
 from .memory import give_back_freed_memory, keep_freed_memory
 from .models import DEMO, Model, find_model
@@ -270,8 +271,7 @@ class Engine:
 
     def _donors_for(self, model: Model) -> Donors:
         """The cache as `model` sees it; the last one is kept open."""
-        files = [file for folder in model.parts.values() for file in folder.iterdir() if file.is_file()]
-        key = (model.name, *sorted((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files))
+        key = (model.name, *stamp(model.parts.values()))
         if self._donors is None or self._donors_key != key:
             if self._donors is not None:
                 self._donors.close()

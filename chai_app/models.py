@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from .errors import BadRequest, ChaiError, DamagedCheckpoint, MissingWeights
-from .fingerprint import fingerprint
+from .fingerprint import Stamp, fingerprint, stamp
 from .request import RequestDefaults
 from .settings import BUNDLED_MODELS, Settings
 from .vocabulary import Vocabulary
@@ -135,6 +136,13 @@ def _status(name: str, about: str, settings: Settings) -> ModelStatus:
 
 
 def _read_folder(folder: Path) -> Model:
+    parts = [folder / part for part in _FOLDER_PARTS]
+    return _read_folder_as_of(folder, stamp([folder, *(part for part in parts if part.is_dir())]))
+
+
+@lru_cache(maxsize=16)
+def _read_folder_as_of(folder: Path, _stamp: Stamp) -> Model:
+    """Asked for several times a video, so read again only when a file has changed."""
     parts = {part: folder / part for part in _FOLDER_PARTS}
     for part in parts.values():
         if not (part / "config.json").is_file():
@@ -173,8 +181,13 @@ def _find_released(settings: Settings) -> Model:
         raise MissingWeights(f"Weights of {RELEASED} are missing here: {names}; fetch them with: {commands}")
     parts = {part: folder for part, folder in found.items() if folder is not None}
     for folder in parts.values():
-        check_weights(folder)
+        _check_as_of(folder, stamp([folder]))
     return Model(RELEASED, "the published Open-Sora 1.2 weights, for a GPU", parts)
+
+
+@lru_cache(maxsize=16)
+def _check_as_of(folder: Path, _stamp: Stamp) -> None:
+    check_weights(folder)
 
 
 def _find_published(published: PublishedPart, settings: Settings) -> Path | None:

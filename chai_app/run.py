@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -109,7 +110,7 @@ class Run:
             dtype=machine.dtype,
             latents_sha256=hashlib.sha256(latents.numpy().tobytes()).hexdigest(),
             seconds=self._seconds,
-            versions=_versions(),
+            versions=dict(_versions()),
             notes=(*self.plan.notes, *late_prompt_notes(request, loaded)),
             reuse=reuse,
         )
@@ -224,6 +225,7 @@ def _wait_for_gpu() -> None:
         torch.cuda.synchronize()
 
 
+@cache
 def _versions() -> dict[str, str]:
     libraries = {name: version(name) for name in _LIBRARIES}
     return {"chai": __version__, "python": platform.python_version(), **libraries}

@@ -1,4 +1,4 @@
-"""Endpoints for programs (`gradio_client`), by name: generate, plan, queue, cancel, entries."""
+"""Endpoints for programs (`gradio_client`), by name: generate, enhance, plan, submit, queue, cancel, entries."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 import gradio as gr
 
 from chai_app.cache import Selection
+from chai_app.enhance import DEMO, PUBLISHED
 from chai_app.errors import BadRequest, ChaiError
 from chai_app.request import GenerationRequest
 
 from .studio import Studio
+
+_MOST_CAPTIONS = 64
 
 
 def add_api(studio: Studio) -> None:
@@ -33,6 +36,20 @@ def add_api(studio: Studio) -> None:
         """What `generate` would do, without doing it: steps, hit or miss, donor, notes."""
         with _in_plain_words():
             return studio.plan(_request(prompt, settings)).to_json()
+
+    def enhance(prompts: list[str], seed: int = 0, enhancer: str = DEMO) -> list[dict[str, Any]]:
+        """Captions for short prompts, all in one go; nothing is made of them yet.
+
+        Returns: original, text and note for each; where text equals original, note says why.
+        """
+        with _in_plain_words():
+            if not all(isinstance(each, str) and each.strip() for each in prompts):
+                raise BadRequest("Give the prompts as a list of texts, none of them empty.")
+            if enhancer not in (DEMO, *PUBLISHED):
+                raise BadRequest(f"There is no enhancer {enhancer!r}: choose {', '.join((DEMO, *PUBLISHED))}.")
+            if len(prompts) > _MOST_CAPTIONS:
+                raise BadRequest(f"Here are {len(prompts)} prompts: give at most {_MOST_CAPTIONS} at once.")
+            return [each.to_json() for each in studio.engine.enhance(prompts, enhancer, int(seed))]
 
     def submit(prompt: str, settings: dict[str, Any] | None = None) -> str:
         """Queue a video. Returns: the id of its job."""
@@ -59,7 +76,8 @@ def add_api(studio: Studio) -> None:
     asked = gr.Button(visible=False)
     # A video may take long, and others want theirs: waiting is not working.
     asked.click(generate, [prompt, settings], [file, report], api_name="generate", concurrency_limit=32)
-    for name, fn in {"plan": plan, "submit": submit, "queue": queue, "cancel": cancel, "entries": entries}.items():
+    named = {"plan": plan, "enhance": enhance, "submit": submit, "queue": queue, "cancel": cancel, "entries": entries}
+    for name, fn in named.items():
         gr.api(fn, api_name=name, concurrency_limit=8)
 
 

@@ -32,7 +32,7 @@ def build_enhance_buttons(studio: Studio) -> Callable[[Form, dict[str, Any]], No
     result = gr.Textbox(label="result", **hidden_field)
     writings: dict[str, Writing] = {}
 
-    async def enhance(text: str, per_line: bool, enhancer: str, kept: str) -> AsyncIterator[tuple[Any, ...]]:
+    async def write_captions(text: str, per_line: bool, enhancer: str, kept: str) -> AsyncIterator[tuple[Any, ...]]:
         """Gives out: progress, the button that stops it, what it is stopped by, and in the end the result."""
         before = Enhancement.from_text(kept)
         original_of = {caption: original for original, caption in before.pairs}
@@ -85,7 +85,7 @@ def build_enhance_buttons(studio: Studio) -> Callable[[Form, dict[str, Any]], No
         prompt, kept, per_line = (form.fields[name] for name in ("prompt", "enhanced", "per_line"))
         inputs = [prompt, per_line, form.fields["enhancer"], kept]
         # Whoever waits for a turn is not working, and others want to wait too.
-        asked = ask.click(enhance, inputs, [progress, stop, ticket, result], concurrency_limit=32, **hidden)
+        asked = ask.click(write_captions, inputs, [progress, stop, ticket, result], concurrency_limit=32, **hidden)
         asked.then(put, [result, prompt], [prompt, kept, progress], **hidden)
         stop.click(stop_writing, ticket, None, concurrency_limit=8, **hidden)
         undo.click(take_back, kept, [prompt, kept], **hidden)

@@ -428,11 +428,11 @@ class OpenSoraPipeline(DiffusionPipeline):
         overlap = self.overlap(num_frames, condition_latent_frames) if num_loops > 1 else 0
         base_size, latent_frames = self.transformer.config.input_sq_size, self.vae.num_latent_frames(num_frames)
         shift = timestep_shift(height, width, num_frames, latent_frames, base_size)
-        frame_rate = torch.tensor(IMAGE_FPS if num_frames == 1 else fps, device=self._execution_device)
+        self._device_of_run = self._execution_device
+        frame_rate = torch.tensor(IMAGE_FPS if num_frames == 1 else fps, device=self._device_of_run)
         size = {"height": height, "width": width, "fps": frame_rate}
 
         self._interrupt, self._num_timesteps = False, num_loops * num_inference_steps
-        self._device_of_run = self._execution_device
         collector, tail = FrameCollector(output_type), None
         clips: list[Tensor] = []
         try:

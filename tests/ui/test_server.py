@@ -48,6 +48,8 @@ def test_a_program_plans_and_generates_and_gets_the_file(client, site):
     assert told["report"]["steps"] == 2
     assert [job["state"] for job in client.predict(api_name="/queue")] == ["done"]
     assert [entry["prompt"] for entry in client.predict("red", 10, api_name="/entries")] == ["a red ball in the desert"]
+    (captioned,) = client.predict(["a red ball in the desert"], 1, api_name="/enhance")
+    assert captioned["original"] == "a red ball in the desert" and "red ball" in captioned["text"]
     id = client.predict("a boat", {"num_inference_steps": 1000, "reuse": "full"}, api_name="/submit")
     assert client.predict(id, api_name="/cancel") is True
     assert site.studio.jobs.wait(id, 120).state == "cancelled"
@@ -58,11 +60,13 @@ def test_a_program_s_mistake_is_told_in_our_words(client):
         client.predict("a boat", {"seed": -1}, api_name="/plan")
     with pytest.raises(AppError, match="Unknown field 'colour'"):
         client.predict("a boat", {"colour": "red"}, api_name="/generate")
+    with pytest.raises(AppError, match="none of them empty"):
+        client.predict([" "], api_name="/enhance")
 
 
 def test_no_inner_handler_is_an_endpoint(client):
     names = set(client.view_api(return_format="dict")["named_endpoints"])
-    assert names == {"/generate", "/plan", "/submit", "/queue", "/cancel", "/entries"}
+    assert names == {"/generate", "/plan", "/enhance", "/submit", "/queue", "/cancel", "/entries"}
 
 
 def test_only_our_own_output_is_given_out(site, tmp_path):
