@@ -5,6 +5,9 @@ to three, and every thing is asked for with all three counts, in prompts that na
 prompt hits, whatever the donor's count. With it a prompt hits if its own count is there and runs in full if it is not.
 The judge counts. A prompt, a seed and a donor make one video, so arms that decide alike share it.
 
+How much a donor's count shows through depends on how it is attended to: --recipe takes a way of the ablation in place
+of the default one.
+
 Videos and samples are kept beside --json as they come, and the same command goes on where it was interrupted.
 """
 
@@ -22,6 +25,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from ..attention import DEFAULT, Recipe
 from ..cache import LatentCache
 from ..demo.captions import NOUNS
 from ..demo.judge import load_judge
@@ -29,6 +33,7 @@ from ..demo.world import COLOURS, MAX_COUNT, MOTIONS, OBJECTS, SCENES, ClipSpec,
 from ..engine import Engine
 from ..request import GenerationRequest
 from ..settings import CountGate, Settings
+from .arms import ARMS as ABLATION
 from .header import header
 from .header import printed as printed_header
 from .journal import Journal, write_json
@@ -37,6 +42,7 @@ SEED = 29
 QUESTIONS = ("count", "object", "colour", "motion")
 _WORDS = ("a", "two", "three")
 _RESAMPLES = 2_000
+RECIPES = {"default": DEFAULT} | {name: arm.recipe for name, arm in ABLATION.items() if arm.recipe is not None}
 ARMS: tuple[CountGate | str, ...] = ("full", "off", "equal", "on")
 
 
@@ -68,10 +74,12 @@ def chosen(num_things: int) -> tuple[list[ClipSpec], list[ClipSpec]]:
 class Bench:
     """The demo model over a cache in `home`; what the cache lacks of `held` is made first."""
 
-    def __init__(self, held: Sequence[ClipSpec], full_steps: int, fast_steps: int, home: Path) -> None:
+    def __init__(
+        self, held: Sequence[ClipSpec], full_steps: int, fast_steps: int | None, home: Path, recipe: Recipe = DEFAULT
+    ) -> None:
         settings = Settings(home, home / "models", home)
         self.full_steps, self.fast_steps = full_steps, fast_steps
-        self.maker, self.judge = Engine(settings=settings), load_judge()
+        self.maker, self.judge = Engine(settings=settings, recipe=recipe), load_judge()
         self.gates = {gate: Engine(settings=replace(settings, count_gate=gate)) for gate in get_args(CountGate)}
         with closing(LatentCache(home)) as cache:
             there = {entry.prompt for entry in cache.entries()}
@@ -169,14 +177,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--things", type=int, default=48, help="of 48; each is asked for with three counts")
     parser.add_argument("--full-steps", type=int, default=30)
-    parser.add_argument("--fast-steps", type=int, default=8, help="of a hit")
+    parser.add_argument("--fast-steps", type=int, help="of a hit; the model's own if left out")
+    parser.add_argument("--recipe", choices=RECIPES, default="default", help="how hits attend to their donors")
     parser.add_argument("--json", type=Path, help="write the table and every sample here; videos are kept beside it")
     options = parser.parse_args(arguments)
     held, asked = chosen(options.things)
     told = header("counts", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
     print(printed_header(told), flush=True)
     kept = nullcontext(options.json.with_suffix(".home")) if options.json else tempfile.TemporaryDirectory()
-    with kept as home, closing(Bench(held, options.full_steps, options.fast_steps, Path(home))) as bench:
+    with (
+        kept as home,
+        closing(Bench(held, options.full_steps, options.fast_steps, Path(home), RECIPES[options.recipe])) as bench,
+    ):
         depends_on = {**vars(options), "json": None, "weights": _fingerprint(bench)}
         journal = Journal(options.json, depends_on, lambda sample: (sample["prompt"], sample["arm"]))
         samples = run(asked, bench, journal)
