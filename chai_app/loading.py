@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,10 +79,14 @@ def choose_machine(device: str | None, dtype: str | None, offload: str | None) -
 def load(model: Model, machine: Machine, settings: Settings) -> LoadedModel:
     """Read the weights and put them where they run.
 
-    Raises: MissingWeights, DamagedCheckpoint; ChaiError if memory does not hold them.
+    Raises: MissingWeights, DamagedCheckpoint; ChaiError if memory does not hold them, or there is no compiler where
+    one is asked for.
     """
     with memory_in_plain_words(machine, f"the model {model.name}", "close what else is using it"):
-        return LoadedModel(model, machine, model.fingerprint(settings), _load_pipeline(model, machine))
+        pipeline = _load_pipeline(model, machine)
+        if settings.compile == "on":
+            _compile(pipeline)
+        return LoadedModel(model, machine, model.fingerprint(settings), pipeline)
 
 
 @contextmanager
@@ -115,3 +121,12 @@ def _load_pipeline(model: Model, machine: Machine) -> OpenSoraPipeline:
     else:
         pipeline.to(machine.device)
     return pipeline
+
+
+def _compile(pipeline: OpenSoraPipeline) -> None:
+    """Block by block, since all blocks are alike, and for any size, so that another one is not compiled anew."""
+    if not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "gcc", "clang", "cl")):
+        raise ChaiError(
+            "CHAI_COMPILE is on, but torch.compile finds no C++ compiler here: install g++, or set CHAI_COMPILE to off."
+        )
+    pipeline.transformer.compile_repeated_blocks(dynamic=True)

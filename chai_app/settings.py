@@ -9,6 +9,8 @@ CHAI_REUSE_DEPTH  with CHAI_STORE=hits, how many generations of reuse may lie be
                   (default: 2)
 CHAI_COUNT_GATE   what a video of two dogs is to a prompt with three: on (its likeness counts for less, the more the
                   counts differ; the default), equal (nothing) or off (counts are not compared: phrases alone decide)
+CHAI_COMPILE      on: torch.compile works on the transformer's blocks, which costs a process its first minutes; for
+                  GPUs (default: off)
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, cast, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 from .errors import BadRequest
 
@@ -26,6 +28,7 @@ BUNDLED_MODELS = Path(__file__).resolve().parent.parent / "assets"
 
 Store = Literal["full", "hits", "nothing"]
 CountGate = Literal["on", "equal", "off"]
+Compile = Literal["off", "on"]
 DEEPEST = 100
 
 
@@ -34,8 +37,8 @@ class Settings:
     """Folders in use, none of which is made before something is written into it, and what enters the cache.
 
     reuse_depth is the most generations of reuse between an entry and a full run; it matters where hits enter.
-    count_gate says how counts that differ weigh when phrases are compared.
-    Raises: BadRequest for a store, a depth or a gate that there is not.
+    count_gate says how counts that differ weigh when phrases are compared. compile is for the transformer's blocks.
+    Raises: BadRequest for a value that there is not.
     """
 
     home: Path
@@ -44,13 +47,12 @@ class Settings:
     store: Store = "full"
     reuse_depth: int = 2
     count_gate: CountGate = "on"
+    compile: Compile = "off"
 
     def __post_init__(self) -> None:
-        if self.store not in get_args(Store):
-            raise BadRequest(f"CHAI_STORE is {self.store!r}: set it to one of {', '.join(get_args(Store))}.")
-        if self.count_gate not in get_args(CountGate):
-            gates = ", ".join(get_args(CountGate))
-            raise BadRequest(f"CHAI_COUNT_GATE is {self.count_gate!r}: set it to one of {gates}.")
+        _check_choice("CHAI_STORE", self.store, Store)
+        _check_choice("CHAI_COUNT_GATE", self.count_gate, CountGate)
+        _check_choice("CHAI_COMPILE", self.compile, Compile)
         if not 1 <= self.reuse_depth <= DEEPEST:
             raise BadRequest(f"CHAI_REUSE_DEPTH is {self.reuse_depth}: set it to a whole number from 1 to {DEEPEST}.")
 
@@ -66,16 +68,24 @@ class Settings:
             import platformdirs
 
             home = platformdirs.user_cache_path("chai", appauthor=False)
-        store = (values.get("CHAI_STORE") or "").strip().lower() or cls.store
-        gate = (values.get("CHAI_COUNT_GATE") or "").strip().lower() or cls.count_gate
         return cls(
             home=home,
             models_folder=_folder(values.get("CHAI_MODELS")) or home / "models",
             output_folder=_folder(values.get("CHAI_OUTPUT")) or Path("videos"),
-            store=cast(Store, store),
+            store=cast(Store, _word(values.get("CHAI_STORE")) or cls.store),
             reuse_depth=_depth(values.get("CHAI_REUSE_DEPTH")) or cls.reuse_depth,
-            count_gate=cast(CountGate, gate),
+            count_gate=cast(CountGate, _word(values.get("CHAI_COUNT_GATE")) or cls.count_gate),
+            compile=cast(Compile, _word(values.get("CHAI_COMPILE")) or cls.compile),
         )
+
+
+def _check_choice(variable: str, value: str, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise BadRequest(f"{variable} is {value!r}: set it to one of {', '.join(get_args(choices))}.")
+
+
+def _word(text: str | None) -> str:
+    return (text or "").strip().lower()
 
 
 def _folder(text: str | None) -> Path | None:

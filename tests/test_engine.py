@@ -3,6 +3,7 @@
 import shutil
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from chai_app.engine import Engine, Generation
 from chai_app.errors import BadMedia, BadRequest, Cancelled, ChaiError, DamagedCheckpoint
 from chai_app.loading import Machine, choose_machine
 from chai_app.request import GenerationRequest, Report
+from chai_app.settings import Settings
 from chai_app.video import read_metadata, read_video, write_video
 
 PROMPT = "a red ball rising over the ocean"
@@ -387,6 +389,26 @@ def test_a_model_too_large_for_the_memory_is_told(tiny_model_folder, monkeypatch
 
     monkeypatch.setattr("chai_app.opensora.OpenSoraPipeline.to", out_of_memory)
     with pytest.raises(ChaiError, match="The memory of cpu does not hold the model tiny: close what else is using it"):
+        Engine(str(tiny_model_folder)).generate(GenerationRequest(PROMPT))
+
+
+def test_compiled_blocks_make_the_same_videos_at_any_size(tiny_model_folder, monkeypatch):
+    compile_module = torch.nn.Module.compile  # traced for real, but run as it is: making C++ of it takes a minute
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *self, **how: compile_module(*self, backend="eager", **how))
+    monkeypatch.setattr("chai_app.loading.shutil.which", lambda _: "g++")
+    settings = Settings.from_environment()
+    plain, compiled = (Engine(str(tiny_model_folder), settings=replace(settings, compile=how)) for how in ("off", "on"))
+    for size in (32, 48):
+        request = GenerationRequest(PROMPT, seed=7, width=size, num_inference_steps=1, is_private=True)
+        latents = [engine.generate(request).latents for engine in (compiled, plain)]
+        torch.testing.assert_close(*latents, rtol=0, atol=1e-3)
+    assert compiled._loaded.pipeline.transformer.spatial_block(0)._compiled_call_impl is not None
+
+
+def test_compiling_without_a_compiler_is_refused(tiny_model_folder, monkeypatch):
+    monkeypatch.setenv("CHAI_COMPILE", "on")
+    monkeypatch.setattr("chai_app.loading.shutil.which", lambda _: None)
+    with pytest.raises(ChaiError, match=r"finds no C\+\+ compiler here: install g\+\+, or set CHAI_COMPILE to off"):
         Engine(str(tiny_model_folder)).generate(GenerationRequest(PROMPT))
 
 

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from chai_app.errors import BadRequest
 from chai_app.settings import BUNDLED_MODELS, Settings
 
 
@@ -26,3 +29,9 @@ def test_without_variables_the_platform_chooses_the_home_folder():
 def test_bundled_models_lie_beside_the_package():
     assert BUNDLED_MODELS.name == "assets"
     assert (BUNDLED_MODELS.parent / "chai_app").is_dir()
+
+
+def test_a_word_that_a_variable_does_not_know_is_refused():
+    assert Settings.from_environment({"CHAI_COMPILE": " On "}).compile == "on"
+    with pytest.raises(BadRequest, match="CHAI_COMPILE is 'yes': set it to one of off, on"):
+        Settings.from_environment({"CHAI_COMPILE": "yes"})

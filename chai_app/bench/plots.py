@@ -78,7 +78,10 @@ def draw_gains(table: Sequence[dict[str, Any]], full_steps: int, path: Path) -> 
             if full and plain:
                 gap = 100 * (full[0]["score"] - plain[0]["score"])
                 panel.axvline(gap, color=GREY, linestyle="--", linewidth=1)
-                panel.annotate(f"{full_steps} steps", (gap, -0.9), color=GREY, fontsize=8, ha="center", va="bottom")
+                panel.annotate(
+                    f"{full_steps} steps", (gap, 1.01), xycoords=("data", "axes fraction"), color=GREY, fontsize=8,
+                    ha="center", va="bottom",
+                )  # fmt: skip
             for line in lines:
                 if line["steps"] == number:
                     mean, low, high = (100 * value for value in line["score_gain"])
