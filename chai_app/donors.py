@@ -274,7 +274,7 @@ class Donors:
             shape=shape,
             prompt=request.prompt,
             seed=request.seed or 0,
-            schedule=Schedule(report.steps, request.guidance_scale or 0.0, {CLEAN: 0.0}),
+            schedule=Schedule(report.steps, report.guidance_scale(request), {CLEAN: 0.0}),
             entities=self._entities(cache, request.prompt)[0],
             tensors={CLEAN: generation.latents[0].numpy()},
             compute_seconds=report.making_seconds,

@@ -76,7 +76,7 @@ class Engine:
         earlier video can help is said as things are now: `generate` looks again.
         Raises: ChaiError, in the words for the person.
         """
-        name = request.model or self._model
+        asked, name = request, request.model or self._model
         model = find_model(name, self.settings)
         request = replace(
             like_its_start(request).resolved(model.defaults),
@@ -92,6 +92,8 @@ class Engine:
         reuse = self._donors_for(model).find(request)
         if request.adaptive_steps and reuse.outcome == "hit":
             reuse = replace(reuse, steps=hit_steps(reuse.similarity, reuse.steps, request.num_inference_steps or 0))
+            if asked.fast_guidance_scale is None and asked.guidance_scale is None:
+                request = replace(request, fast_guidance_scale=model.defaults.few_step_guidance(reuse.steps))
         return Plan(request, (*prompt_notes(request, model), *notes), reuse)
 
     def generate(

@@ -105,6 +105,8 @@ def memory_in_plain_words(machine: Machine, what: str, remedy: str) -> Iterator[
 
 
 def _load_pipeline(model: Model, machine: Machine) -> OpenSoraPipeline:
+    import torch
+
     from .opensora import OpenSoraPipeline
 
     dtype = machine.torch_dtype
@@ -114,6 +116,7 @@ def _load_pipeline(model: Model, machine: Machine) -> OpenSoraPipeline:
         folders = {part: str(folder) for part, folder in model.parts.items()}
         pipeline = OpenSoraPipeline.from_released(**folders, torch_dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.runs_on = torch.device(machine.device)
     if machine.offload == "model":
         pipeline.enable_model_cpu_offload(device=machine.device)
     elif machine.offload == "sequential":

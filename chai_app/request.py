@@ -37,6 +37,7 @@ _INTEGER_RANGES: dict[str, tuple[int, int, str]] = {
 _NUMBER_RANGES: dict[str, tuple[float, float, str]] = {
     "fps": (1, 120, "Frames per second"),
     "guidance_scale": (0, 100, "The guidance scale (7 is usual)"),
+    "fast_guidance_scale": (0, 100, "The guidance scale of few steps (7 is usual)"),
     "aesthetic_score": (0, 10, "The aesthetic score (6.5 is usual)"),
     "motion_score": (0, 1000, "The motion score (5 is usual)"),
     "start_level": (0.05, 1, "The noise level that few steps begin at (1 is noise alone)"),
@@ -48,6 +49,7 @@ class RequestDefaults:
     """What a model likes best; the values here are those of the published Open-Sora 1.2 weights.
 
     Height and width are pixels, fps is frames per second of the finished video; start_level is a noise level.
+    guidance_per_step limits the guidance scale of few steps: each of them goes so far that strong guidance overshoots.
     """
 
     height: int = 240
@@ -58,6 +60,12 @@ class RequestDefaults:
     guidance_scale: float = 7.0
     fast_steps: int = 8
     start_level: float = 1.0
+    guidance_per_step: float | None = None
+
+    def few_step_guidance(self, steps: int) -> float:
+        """The guidance scale of a hit, or of a fast run, of so many steps."""
+        limit = math.inf if self.guidance_per_step is None else self.guidance_per_step * steps
+        return min(self.guidance_scale, limit)
 
 
 @dataclass(frozen=True)
@@ -74,9 +82,10 @@ class GenerationRequest:
     num_inference_steps are those of a full run, fast_steps those of a hit, which adaptive_steps lets grow as the
     similarity of the donor falls. Few steps, of a hit or fast, begin at the noise level start_level, above 0 to 1: with
     noise alone at 1, as in the paper; below it with that much noise on the mean of all latents, so that none of them
-    goes to the noisiest part of the way. preset (`presets`) fills in what is left open of reuse, steps and
-    acceleration, which names a technique that reuses within a run. A private request reads the cache and writes nothing
-    into it.
+    goes to the noisiest part of the way. They are guided by fast_guidance_scale; left open, it is guidance_scale if
+    that was asked for, and else what suits the number of steps. preset (`presets`) fills in what is left open of reuse,
+    steps and acceleration, which names a technique that reuses within a run. A private request reads the cache and
+    writes nothing into it.
     Raises: BadRequest, one sentence, for the first field that makes no sense.
     """
 
@@ -108,6 +117,7 @@ class GenerationRequest:
     acceleration: str | None = None
     adaptive_steps: bool = False
     start_level: float | None = None
+    fast_guidance_scale: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
@@ -149,6 +159,10 @@ class GenerationRequest:
         is."""
         preset = self.preset or DEFAULT_PRESET
         known = {f.name: getattr(defaults, f.name) for f in fields(defaults)} | _of_preset(PRESETS[preset], defaults)
+        del known["guidance_per_step"]
+        known["fast_guidance_scale"] = self.guidance_scale
+        if self.guidance_scale is None:
+            known["fast_guidance_scale"] = defaults.few_step_guidance(self.fast_steps or known["fast_steps"])
         missing = {name: value for name, value in known.items() if getattr(self, name) is None}
         return replace(self, **missing, preset=preset)
 
@@ -179,8 +193,9 @@ class Reuse:
     follow from it. entry_id and entry_prompt name the donor; wanted is the phrase of the prompt that found it, found
     the donor's own, similarity their cosine times the likeness of the counts. why are sentences for the person,
     candidates every entry that was considered.
-    What a run adds: reused_steps (counted from 1), start_level if it began below all noise, stored_entry_id, bytes read
-    and written, and full_seconds, what the donor's own full run took without loading the model.
+    What a run adds: reused_steps (counted from 1), start_level if it began below all noise, the guidance_scale that it
+    had, stored_entry_id, bytes read and written, and full_seconds, what the donor's own full run took without loading
+    the model.
     donors are all entries that were attended to, the one named above first, as entry_id, entry_prompt, wanted (the
     phrases of the prompt that it serves), found and similarity.
     """
@@ -197,6 +212,7 @@ class Reuse:
     candidates: tuple[Mapping[str, Any], ...] = ()
     reused_steps: tuple[int, ...] = ()
     start_level: float | None = None
+    guidance_scale: float | None = None
     stored_entry_id: str | None = None
     bytes_read: int = 0
     bytes_written: int = 0
@@ -251,6 +267,11 @@ class Report:
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reuse: Reuse | None = None
+
+    def guidance_scale(self, request: GenerationRequest) -> float:
+        """What the video was guided by, in a run of `request`; 0 where a report of an earlier version does not tell."""
+        used = None if self.reuse is None else self.reuse.guidance_scale
+        return (request.guidance_scale if used is None else used) or 0.0
 
     @property
     def total_seconds(self) -> float:

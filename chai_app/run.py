@@ -127,17 +127,18 @@ class Run:
         from .opensora.acceleration import accelerated
 
         pipeline, start = loaded.pipeline, read_start(request)
-        steps, guidance, fps = self.plan.reuse.steps, request.guidance_scale, request.fps
+        # A full run goes the whole way, from noise alone, under full guidance.
+        has_few_steps = self.plan.reuse.outcome in ("hit", "fast")
+        level = request.start_level if has_few_steps else 1.0
+        guidance = request.fast_guidance_scale if has_few_steps else request.guidance_scale
+        steps, fps = self.plan.reuse.steps, request.fps
         assert request.height and request.width and request.num_frames and request.seed is not None, "not resolved"
-        assert steps and fps and guidance is not None, "not resolved"
+        assert steps and fps and level and guidance is not None, "not resolved"
         # Latents come in steps of 8 pixels: make the next larger size and cut off what was not asked for.
         ratio = pipeline.vae.spatial_compression_ratio
         height, width = (-(-side // ratio) * ratio for side in (request.height, request.width))
         condition = None if start is None else start.condition(pipeline, request.num_frames, height, width)
         total_steps = steps * request.num_loops
-        level = request.start_level or 1.0
-        if self.plan.reuse.outcome not in ("hit", "fast"):  # a full run goes the whole way
-            level = 1.0
         self._tell(0, total_steps, None)
         with ExitStack() as stack:
             stack.enter_context(accelerated(pipeline, request.acceleration))
@@ -170,7 +171,7 @@ class Run:
         frames = video[0, :, : request.height, : request.width].numpy()  # (T, H, W, 3)
         if start is not None and condition is not None:
             frames = start.finished(frames, condition)
-        did = replace(self.plan.reuse, start_level=level if level < 1 else None)
+        did = replace(self.plan.reuse, start_level=level if level < 1 else None, guidance_scale=guidance)
         if reuse is not None:
             did = replace(did, reused_steps=tuple(reuse.steps_done))
         return frames, latents.float().cpu().contiguous(), did

@@ -59,7 +59,7 @@ STEPS = Input(
 FAST_STEPS = Input(
     "fast_steps",
     "INT",
-    "Denoising steps of a hit. 0: the preset's; balanced: the model's (demo: 3, published weights: 8).",
+    "Denoising steps of a hit. 0: the preset's; balanced: the model's (demo: 2, published weights: 8).",
     label="steps of a hit",
     default=0,
     least=0,

@@ -39,7 +39,7 @@ def report_text(request: GenerationRequest, report: Report) -> str:
             lines.append(f"kept as #{reuse.stored_entry_id}, {size_text(reuse.bytes_written)}")
         if reuse.bytes_read:
             lines.append(f"read {size_text(reuse.bytes_read)} from the cache, looked up in {reuse.lookup_ms:.1f} ms")
-    lines.append(f"{clip}, seed {request.seed}, guidance {request.guidance_scale:g}")
+    lines.append(f"{clip}, seed {request.seed}, guidance {report.guidance_scale(request):g}")
     lines.append(f"model {report.model} on {report.device} in {report.dtype}{_traded(request)}")
     lines.append(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
     if reuse is not None:

@@ -229,7 +229,7 @@ def settings_list(job: Job) -> Markup:
         ("Size", f"{report.width} × {report.height}, {report.num_frames} frames at {report.fps:g} per second"),
         ("Steps", f"{report.steps} (full run: {request.num_inference_steps}, hit: {request.fast_steps})"),
         ("Acceleration", request.acceleration or "none"),
-        ("Guidance", f"{request.guidance_scale:g}" if request.guidance_scale is not None else "the model's"),
+        ("Guidance", f"{report.guidance_scale(request):g}"),
         ("Model", f"{report.model}, weights {report.model_fingerprint}"),
         ("Ran on", f"{report.device}, {report.dtype}"),
     ]

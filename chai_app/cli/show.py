@@ -105,7 +105,7 @@ def print_result(console: Console, path: Path, size_bytes: int, request: Generat
     console.print(line.append(human_bytes(size_bytes)), soft_wrap=True)
     console.print(
         f"  [dim]seed[/dim] {request.seed}  [dim]steps[/dim] {report.steps}  [dim]guidance[/dim] "
-        f"{request.guidance_scale:g}  [dim]model[/dim] {escape(report.model)}  [dim]on[/dim] {report.device} "
+        f"{report.guidance_scale(request):g}  [dim]model[/dim] {escape(report.model)}  [dim]on[/dim] {report.device} "
         f"{report.dtype}",
         soft_wrap=True,
     )

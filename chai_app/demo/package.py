@@ -28,8 +28,9 @@ CARD: dict[str, Any] = {
         "fps": FPS,
         "num_inference_steps": 30,
         "guidance_scale": 4.0,
-        "fast_steps": 3,
+        "fast_steps": 2,
         "start_level": 0.8,
+        "guidance_per_step": 1.0,
     },
     "vocabulary": {
         "objects": list(OBJECTS),

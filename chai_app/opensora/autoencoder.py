@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .checkpoint import load_autoencoder, load_strictly
 from .cpu import takes_cpu_path
+from .lean_resnet import make_lean
 from .released_layout import autoencoder_name
 from .temporal_autoencoder import TemporalAutoencoder
 from .upsampling import fold_upsampling
@@ -75,6 +76,7 @@ class AutoencoderKLOpenSora(ModelMixin, AttentionMixin, AutoencoderMixin, Config
         super().__init__()
         self.spatial_vae = AutoencoderKL(**spatial)
         fold_upsampling(self.spatial_vae)
+        make_lean(self.spatial_vae)
         self.temporal_vae = TemporalAutoencoder(
             latent_channels=self.spatial_vae.config.latent_channels,
             filters=temporal_filters,

@@ -11,6 +11,8 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
+from .cpu import takes_cpu_path
+
 # Row i: to which of the four places of the wider kernel weight i of three goes. (A transposed convolution runs through
 # its kernel backwards, so the first weight comes last.)
 _WIDER = ((0.0, 0.0, 1.0, 1.0), (0.0, 1.0, 1.0, 0.0), (1.0, 1.0, 0.0, 0.0))
@@ -19,12 +21,25 @@ _WIDER = ((0.0, 0.0, 1.0, 1.0), (0.0, 1.0, 1.0, 0.0), (1.0, 1.0, 0.0, 0.0))
 class EnlargingConv2d(nn.Conv2d):
     """Twice the size by repeated pixels, then a 3 x 3 convolution."""
 
+    _kept: tuple[tuple[int, int], Tensor] | None = None  # on a CPU, where memory is cheap: of which weight, its kernel
+
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', 2 h, 2 w)."""
+        return F.conv_transpose2d(input, self._kernel(input), self.bias, stride=2, padding=1)
+
+    def _kernel(self, input: Tensor) -> Tensor:
+        """(C, C', 4, 4)."""
+        if not takes_cpu_path(input) or self.weight.is_inference():  # which does not tell whether it has changed
+            return self._widened()
+        state = (self.weight.data_ptr(), self.weight._version)
+        if self._kept is None or self._kept[0] != state:
+            self._kept = (state, self._widened())
+        return self._kept[1]
+
+    def _widened(self) -> Tensor:
         weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))  # sums are rounded once
         wider = torch.tensor(_WIDER, dtype=weight.dtype, device=weight.device)
-        weight = torch.einsum("oiab,ak,bl->iokl", weight, wider, wider).to(self.weight.dtype)  # (C, C', 4, 4)
-        return F.conv_transpose2d(input, weight, self.bias, stride=2, padding=1)
+        return torch.einsum("oiab,ak,bl->iokl", weight, wider, wider).to(self.weight.dtype)
 
 
 class FoldedUpsample2D(nn.Module):
