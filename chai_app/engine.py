@@ -76,7 +76,7 @@ class Engine:
         earlier video can help is said as things are now: `generate` looks again.
         Raises: ChaiError, in the words for the person.
         """
-        asked, name = request, request.model or self._model
+        name = request.model or self._model
         model = find_model(name, self.settings)
         request = replace(
             like_its_start(request).resolved(model.defaults),
@@ -92,8 +92,6 @@ class Engine:
         reuse = self._donors_for(model).find(request)
         if request.adaptive_steps and reuse.outcome == "hit":
             reuse = replace(reuse, steps=hit_steps(reuse.similarity, reuse.steps, request.num_inference_steps or 0))
-            if asked.fast_guidance_scale is None and asked.guidance_scale is None:
-                request = replace(request, fast_guidance_scale=model.defaults.few_step_guidance(reuse.steps))
         return Plan(request, (*prompt_notes(request, model), *notes), reuse)
 
     def generate(
@@ -121,8 +119,9 @@ class Engine:
                 plan = _without_donor(plan, problems[0])
             ids = ",".join(donor["entry_id"] for donor in plan.reuse.donors)
             settled = {"miss": "full"}.get(plan.reuse.outcome, plan.reuse.outcome)
-            fast_steps = plan.reuse.steps if plan.reuse.outcome == "hit" else plan.request.fast_steps
-            request = replace(plan.request, reuse=ids or settled, fast_steps=fast_steps, adaptive_steps=False)
+            request = replace(plan.request, reuse=ids or settled, adaptive_steps=False)
+            if plan.reuse.outcome == "hit":
+                request = request.with_fast_steps(plan.reuse.steps)
             plan = replace(plan, request=request)
             generation = Run(plan, progress, cancel, on_stage).carry_out(self._load, donors, self._recipe)
             reuse, note = cache.record(generation)

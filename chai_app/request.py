@@ -166,6 +166,14 @@ class GenerationRequest:
         missing = {name: value for name, value in known.items() if getattr(self, name) is None}
         return replace(self, **missing, preset=preset)
 
+    def with_fast_steps(self, steps: int) -> Self:
+        """The same resolved request with other steps for a hit; with more of them its guidance grows, up to that of a
+        full run."""
+        assert self.fast_steps and self.fast_guidance_scale is not None, "not resolved"
+        most = max(self.fast_guidance_scale, self.guidance_scale or 0.0)
+        guidance = min(most, self.fast_guidance_scale * max(1.0, steps / self.fast_steps))
+        return replace(self, fast_steps=steps, fast_guidance_scale=guidance)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`; `from_json` gives an equal request back."""
         return asdict(self)

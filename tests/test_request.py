@@ -84,3 +84,29 @@ def test_a_report_survives_json_and_a_newer_version():
     assert report.total_seconds == 2.0
     with pytest.raises(BadRequest, match="not a report of ours"):
         Report.from_json({"model": "tiny"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "per_step", "guided"),
+    [
+        ({}, None, 4.0),
+        ({}, 1.0, 2.0),
+        ({"fast_steps": 3}, 1.0, 3.0),
+        ({"fast_steps": 8}, 1.0, 4.0),
+        ({"guidance_scale": 7.0}, 1.0, 7.0),
+        ({"fast_guidance_scale": 1.5}, 1.0, 1.5),
+    ],
+)
+def test_few_steps_are_guided_by_what_was_asked_for_or_by_what_suits_their_number(asked, per_step, guided):
+    defaults = RequestDefaults(guidance_scale=4.0, fast_steps=2, guidance_per_step=per_step)
+    request = GenerationRequest("a ball", **asked).resolved(defaults)
+    assert request.fast_guidance_scale == guided
+    assert request.resolved(defaults) == request
+
+
+def test_guidance_grows_with_the_steps_of_a_hit_up_to_that_of_a_full_run():
+    defaults = RequestDefaults(guidance_scale=4.0, fast_steps=2, guidance_per_step=1.0)
+    request = GenerationRequest("a ball").resolved(defaults)
+    grown = [request.with_fast_steps(steps) for steps in (1, 2, 3, 20)]
+    assert [each.fast_guidance_scale for each in grown] == [2.0, 2.0, 3.0, 4.0]
+    assert [each.fast_steps for each in grown] == [1, 2, 3, 20]

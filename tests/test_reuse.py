@@ -91,6 +91,18 @@ def test_few_steps_without_a_donor_begin_below_all_noise_too_and_full_runs_never
     assert (asked.reuse.start_level, asked.latents_sha256) == (None, full.latents_sha256)
 
 
+def test_few_steps_have_their_own_guidance_which_the_report_tells(engine):
+    full = engine.generate(request()).report
+    weak, strong = (
+        engine.generate(request(SECOND, fast_guidance_scale=scale, is_private=True)) for scale in (1.5, 4.0)
+    )
+    assert [each.report.reuse.outcome for each in (weak, strong)] == ["hit", "hit"]
+    assert weak.report.guidance_scale(weak.request) == 1.5
+    assert full.guidance_scale(request(guidance_scale=9)) == 4.0  # what was done, whatever is asked for now
+    assert weak.report.latents_sha256 != strong.report.latents_sha256
+    assert engine.generate(weak.request).report.latents_sha256 == weak.report.latents_sha256
+
+
 def test_a_full_run_enters_the_cache_and_a_hit_only_refreshes_its_donor(engine, cache):
     engine.generate(request())
     engine.generate(request(SECOND))

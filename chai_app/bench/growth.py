@@ -12,7 +12,9 @@ import argparse
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -23,6 +25,7 @@ import numpy as np
 from .header import header, printed
 from .journal import write_json
 from .step import SEED, Pair, Size
+from .ui import served
 
 ROOT = Path(__file__).parents[2]
 FRAMES = (17, 51, 102, 204, 408)
@@ -92,7 +95,14 @@ def start_up(repeats: int) -> dict[str, float]:
             subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, check=True)
             seconds.append(time.perf_counter() - start)
         found[face] = median(seconds)
-    return found
+    seconds = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            with served(Path(folder)) as (url, _), urllib.request.urlopen(url, timeout=60) as page:
+                page.read()
+                seconds.append(time.perf_counter() - start)
+    return found | {"browser UI, first page": median(seconds)}
 
 
 def as_text(lines: Sequence[dict[str, Any]], faces: dict[str, float]) -> str:

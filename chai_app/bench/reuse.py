@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +43,20 @@ ALLOWED_LOSS = 0.005
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to make a video: the full schedule, or `steps` steps without the cache or with it; those of a hit begin at
-    the noise level `start_level`."""
+    """A way to make a video: the full schedule, or `steps` steps without the cache or with it; those begin at the noise
+    level `start_level`, under `guidance` if it is given."""
 
     reuse: str
     steps: int
     start_level: float = 1.0
+    guidance: float | None = None
 
     @property
     def kind(self) -> str:
         """The arm but for its number of steps."""
         begins = "" if self.start_level == 1 else f", from {self.start_level:g}"
-        return {"full": "full", "fast": "no cache", "auto": "Cache Attention"}[self.reuse] + begins
+        guided = "" if self.guidance is None else f", guided by {self.guidance:g}"
+        return {"full": "full", "fast": "no cache", "auto": "Cache Attention"}[self.reuse] + begins + guided
 
     @property
     def name(self) -> str:
@@ -84,7 +86,7 @@ class Bench:
         """The video, and its part of a sample."""
         request = GenerationRequest(
             prompt, seed=seed, reuse=arm.reuse, num_inference_steps=self.full_steps, fast_steps=arm.steps,
-            start_level=arm.start_level, is_private=True,
+            start_level=arm.start_level, fast_guidance_scale=arm.guidance, is_private=True,
         )  # fmt: skip
         start = time.perf_counter()
         generation = self.engine.generate(request)
@@ -142,6 +144,7 @@ def rows(samples: Sequence[dict[str, Any]], arms: Sequence[Arm]) -> list[dict[st
             "kind": arm.kind,
             "steps": arm.steps,
             "start_level": arm.start_level,
+            "guidance": arm.guidance,
             "n": len(mine),
             "median_s": float(np.median(seconds)),
             "p95_s": float(np.percentile(seconds, 95)),
@@ -156,7 +159,7 @@ def rows(samples: Sequence[dict[str, Any]], arms: Sequence[Arm]) -> list[dict[st
                 for stage in ("text", "denoise", "decode")
             },
         }
-        plain = by_arm.get(Arm("fast", arm.steps, arm.start_level).name)
+        plain = by_arm.get(replace(arm, reuse="fast").name)
         if arm.reuse == "auto" and plain:
             line["gain_over_no_cache"] = difference([s["score"] for s in mine], [s["score"] for s in plain])
         table.append(line)
@@ -232,6 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=[0.8],
         help="noise that few steps begin with, beside 1",
     )
+    parser.add_argument("--guidance", type=float, nargs="+", help="of few steps; what suits their number if left out")
     parser.add_argument("--recipe", choices=RECIPES, default="default", help="how hits attend to their donors")
     parser.add_argument("--json", type=Path, help="write table and samples here; an interrupted run goes on")
     parser.add_argument("--plot", type=Path, help="draw quality against seconds here")
@@ -239,11 +243,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if chosen.draw:
         values = read_json(chosen.draw)
-        arms = [Arm(line["reuse"], line["steps"], line["start_level"]) for line in values["table"]]
+        keys = ("reuse", "steps", "start_level", "guidance")
+        arms = [Arm(*(line.get(key) for key in keys)) for line in values["table"]]
     else:
         arms = [Arm("full", chosen.full_steps)]
         for steps in chosen.steps:
-            arms += [Arm(reuse, steps, level) for level in (1.0, *chosen.start_level) for reuse in ("fast", "auto")]
+            arms += [
+                Arm(reuse, steps, level, guidance)
+                for level in (1.0, *chosen.start_level)
+                for guidance in chosen.guidance or [None]
+                for reuse in ("fast", "auto")
+            ]
         told = header("reuse", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
         depends_on = {"bench": "reuse", "seed": SEED, "model": _fingerprint(), "arms": [arm.name for arm in arms]}
         # The donors depend on the number of prompts.

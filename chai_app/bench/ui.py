@@ -19,7 +19,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -125,15 +126,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(options: argparse.Namespace, folder: Path) -> tuple[Calls, dict[str, Any]]:
     """Start a server, let the clients loose, wait for the last video, count."""
+    with served(folder, options.model) as (url, pid):
+        site, calls = Site(url), Calls()
+        _load(options, site, pid, calls)
+        return calls, _settle(site, calls, options)
+
+
+@contextmanager
+def served(folder: Path, model: str = DEMO) -> Iterator[tuple[str, int]]:
+    """A browser UI with all that it keeps in `folder`: its address, and its process."""
     environment = {**os.environ, "CHAI_HOME": str(folder / "home"), "CHAI_OUTPUT": str(folder / "videos")}
-    command = [sys.executable, "app.py", "ui", "--no-browser", "-m", options.model]
+    command = [sys.executable, "app.py", "ui", "--no-browser", "-m", model]
     with (folder / "log").open("w+") as log:
         server = subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=log, stderr=log)
         try:
-            site = Site(_url(server, folder / "log"))
-            calls = Calls()
-            _load(options, site, server.pid, calls)
-            return calls, _settle(site, calls, options)
+            yield _url(server, folder / "log"), server.pid
         finally:
             server.terminate()
             server.wait(60)
@@ -146,7 +153,7 @@ def _url(server: subprocess.Popen[bytes], log: Path) -> str:
         for line in log.read_text().splitlines():
             if line.startswith("CHAI is at "):
                 return line.split()[3]
-        time.sleep(0.2)
+        time.sleep(0.05)
     raise RuntimeError(f"the server did not start: {log.read_text()[-2000:]}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from ..engine import Engine
+from ..engine import Engine, Generation
 from ..errors import ChaiError
 from ..request import GenerationRequest, Plan, Report
 from .show import RunDisplay, print_result
@@ -47,22 +48,36 @@ def carry_out(
         go_on: tell of a job that fails and go on with the next, instead of raising.
     """
     display = RunDisplay(console, len(jobs))
-    with display.shown(), closing(engine):
+
+    def write(job: Job, generation: Generation) -> None:
+        try:
+            results.append(_written(job, generation, console, remark))
+        except Exception as error:
+            if not go_on:
+                raise
+            results.append(_told_failure(job, error, console))
+
+    with display.shown(), closing(engine), ThreadPoolExecutor(1) as writer:
+        written: Future[None] | None = None
         for i, job in enumerate(jobs):
             display.video(i, job.plan.request.prompt)
             try:
-                results.append(_carry_out(engine, job, console, display, remark))
+                generation = engine.generate(job.plan.request, progress=display.step, on_stage=display.stage)
             except Exception as error:
                 if not go_on:
                     raise
                 results.append(_told_failure(job, error, console))
+                continue
+            if written is not None:
+                written.result()
+            # A video is written while the next one is made, unless a failure to write should stop the rest.
+            written = writer.submit(write, job, generation)
+            if not go_on or i == len(jobs) - 1:
+                display.stage("write")
+                written.result()
 
 
-def _carry_out(
-    engine: Engine, job: Job, console: Console, display: RunDisplay, remark: Remark | None
-) -> dict[str, Any]:
-    generation = engine.generate(job.plan.request, progress=display.step, on_stage=display.stage)
-    display.stage("write")
+def _written(job: Job, generation: Generation, console: Console, remark: Remark | None) -> dict[str, Any]:
     written, report = generation.save(job.path)
     note = remark(generation.request, report) if remark else None
     if note is not None:

@@ -82,11 +82,12 @@ def test_fewest_steps_are_told_only_down_to_the_first_loss():
 
 def test_a_run_at_the_smallest_size_prints_a_line_for_each_arm_and_is_not_made_twice(tmp_path, capsys):
     path, plot = tmp_path / "reuse.json", tmp_path / "reuse.png"
-    arguments = ["--prompts", "1", "--full-steps", "2", "--steps", "2", "--json", str(path)]
+    arguments = ["--prompts", "1", "--full-steps", "2", "--steps", "2", "--guidance", "4"]
+    arguments += ["--json", str(path)]
     main(arguments)
     written = json.loads(path.read_text())
-    names = ["2 steps, full", "2 steps, no cache", "2 steps, Cache Attention"]
-    names += ["2 steps, no cache, from 0.8", "2 steps, Cache Attention, from 0.8"]
+    ways = ["no cache", "Cache Attention", "no cache, from 0.8", "Cache Attention, from 0.8"]
+    names = ["2 steps, full", *(f"2 steps, {way}, guided by 4" for way in ways)]
     assert [row["arm"] for row in written["table"]] == names
     assert len(written["samples"]) == 5
     full, fast, hit, begun, _ = written["table"]
@@ -94,7 +95,7 @@ def test_a_run_at_the_smallest_size_prints_a_line_for_each_arm_and_is_not_made_t
     assert full["psnr_db"] == fast["psnr_db"] > hit["psnr_db"]  # without a donor two steps are two steps
     assert fast["ssim"] == pytest.approx(1)
     assert written["samples"][2]["donor_shares"] in ("object", "scene")
-    assert "| 2 steps, Cache Attention | 1 |" in capsys.readouterr().out
+    assert "| 2 steps, Cache Attention, guided by 4 | 1 |" in capsys.readouterr().out
     main([*arguments, "--plot", str(plot)])
     assert "the cache holds" not in capsys.readouterr().err  # nothing was left to make
     assert json.loads(path.read_text())["samples"] == written["samples"]
