@@ -11,18 +11,21 @@ ACCELERATIONS = ("none", "first-block", "taylorseer", "pab", "fastercache", "tex
 """diffusers' techniques that reuse within a run what changes little from step to step; `opensora.acceleration` says
 how each is set."""
 
+FEWEST_TO_ACCELERATE = 5
+"""Steps of a run from which on it can reuse what it computed: in fewer, too much changes from one to the next."""
+
 SIMILARITY_SPAN = 0.5
 """With adaptive steps, a hit takes the steps of a full run where its donor's similarity is this far below 1."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """about: what it gives and takes, for the person. reuse and acceleration: as in a request. steps_share: of the
-    model's own steps, of a full run and of a hit alike."""
+    """about: what it gives and takes, for the person. reuse and acceleration: as in a request; no acceleration is the
+    model's own, which was measured on it. steps_share: of the model's own steps, of a full run and of a hit alike."""
 
     about: str
     reuse: str = "auto"
-    acceleration: str = "none"
+    acceleration: str | None = None
     steps_share: float = 1.0
 
     def steps(self, usual: int) -> int:
@@ -31,8 +34,13 @@ class Preset:
 
 
 PRESETS = {
-    "exact": Preset("no approximation: every step is computed, no earlier video is looked at", reuse="full"),
-    "balanced": Preset("the usual: earlier videos help where they fit, in fewer steps"),
+    "exact": Preset(
+        "no approximation: every step is computed, no earlier video is looked at", reuse="full", acceleration="none"
+    ),
+    "balanced": Preset(
+        "the usual: earlier videos help where they fit, in fewer steps, and a full run leaves out what was measured "
+        "not to matter"
+    ),
     "draft": Preset(
         "for a first look: half the steps, and what changes little is not computed again",
         acceleration="first-block",

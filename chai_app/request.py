@@ -50,6 +50,7 @@ class RequestDefaults:
 
     Height and width are pixels, fps is frames per second of the finished video; start_level is a noise level.
     guidance_per_step limits the guidance scale of few steps: each of them goes so far that strong guidance overshoots.
+    acceleration is the technique that was measured not to cost the model's videos anything.
     """
 
     height: int = 240
@@ -61,6 +62,7 @@ class RequestDefaults:
     fast_steps: int = 8
     start_level: float = 1.0
     guidance_per_step: float | None = None
+    acceleration: str = "none"
 
     def few_step_guidance(self, steps: int) -> float:
         """The guidance scale of a hit, or of a fast run, of so many steps."""
@@ -258,6 +260,7 @@ class Report:
     model_fingerprint names the weights by their content. height, width (px), num_frames and fps are those of the
     finished video, which may be longer (loops, extension) than the request's. seconds holds the stages load, text,
     denoise, decode and write (write only once it is known: a file cannot hold the time of its own writing).
+    acceleration is what reused within the run; with few steps nothing does, whatever was asked for.
     latents_sha256 is the checksum of the final latents: two runs with the same one made the same video.
     """
 
@@ -275,6 +278,7 @@ class Report:
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reuse: Reuse | None = None
+    acceleration: str = "none"
 
     def guidance_scale(self, request: GenerationRequest) -> float:
         """What the video was guided by, in a run of `request`; 0 where a report of an earlier version does not tell."""
@@ -313,7 +317,7 @@ def _of_preset(preset: Preset, defaults: RequestDefaults) -> dict[str, Any]:
     """The fields that a preset settles."""
     return {
         "reuse": None if preset.reuse == "auto" else preset.reuse,
-        "acceleration": preset.acceleration,
+        "acceleration": preset.acceleration or defaults.acceleration,
         "num_inference_steps": preset.steps(defaults.num_inference_steps),
         "fast_steps": preset.steps(defaults.fast_steps),
     }

@@ -200,7 +200,7 @@ class Sampler(Node):
         Input(
             "acceleration",
             "COMBO",
-            "Reuse within the run of what changes little from step to step. auto: the preset's, none but for draft.",
+            "Reuse within the run of what changes little from step to step. auto: the preset's.",
             choices=lambda: (PRESETS_OWN, *_accelerations()),
             default=PRESETS_OWN,
             optional=True,

@@ -59,7 +59,8 @@ PRESET = Input(
     "preset",
     "COMBO",
     "How much exactness is given for speed. exact: no approximation, no earlier video. balanced: earlier videos help "
-    "where they fit. draft: half the steps, for a first look. What other widgets say goes before it.",
+    "where they fit, and a full run leaves out what does not matter. draft: half the steps, for a first look. What "
+    "other widgets say goes before it.",
     choices=lambda: _presets(),
     default="balanced",
     optional=True,

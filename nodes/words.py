@@ -40,7 +40,7 @@ def report_text(request: GenerationRequest, report: Report) -> str:
         if reuse.bytes_read:
             lines.append(f"read {size_text(reuse.bytes_read)} from the cache, looked up in {reuse.lookup_ms:.1f} ms")
     lines.append(f"{clip}, seed {request.seed}, guidance {report.guidance_scale(request):g}")
-    lines.append(f"model {report.model} on {report.device} in {report.dtype}{_traded(request)}")
+    lines.append(f"model {report.model} on {report.device} in {report.dtype}{_traded(request, report)}")
     lines.append(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
     if reuse is not None:
         lines += reuse.why
@@ -99,10 +99,10 @@ def _headline(reuse: Reuse) -> str:
     return {"miss": "MISS", "full": "FULL RUN", "fast": "FEW STEPS, no donor"}[reuse.outcome]
 
 
-def _traded(request: GenerationRequest) -> str:
+def _traded(request: GenerationRequest, report: Report) -> str:
     """What was given for speed; nothing is said of a request of before there were presets."""
     preset = "" if request.preset is None else f", preset {request.preset}"
-    return preset + ("" if request.acceleration in (None, "none") else f", acceleration {request.acceleration}")
+    return preset + ("" if report.acceleration == "none" else f", acceleration {report.acceleration}")
 
 
 def _gain(report: Report) -> str:

@@ -319,11 +319,12 @@ def _about(preset: str) -> str:
 def _of_preset(values: Mapping[str, Any], studio: Studio) -> dict[str, Any]:
     """The fields that the form's preset settles for the form's model, if that is here."""
     preset = PRESETS[str(values.get("preset") or DEFAULT_PRESET)]
-    settled: dict[str, Any] = {"reuse": preset.reuse, "acceleration": preset.acceleration}
+    settled: dict[str, Any] = {"reuse": preset.reuse, "acceleration": preset.acceleration or "none"}
     try:
         own = find_model(str(values.get("model") or studio.model), studio.settings).defaults
     except ChaiError:
         return settled
+    settled["acceleration"] = preset.acceleration or own.acceleration
     steps = {name: preset.steps(getattr(own, name)) for name in ("num_inference_steps", "fast_steps")}
     return settled | steps
 

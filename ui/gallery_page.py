@@ -125,7 +125,7 @@ def _opened(studio: Studio, item: Item) -> Markup:
         tag("button", "Close", cls="c-button c-quiet", type="button", data_set='["gallery", "open", ""]'),
     ]
     facts = (
-        receipt(studio, item.report, item.request)
+        receipt(studio, item.report)
         if item.report is not None
         else tag("p", "This file carries no settings: it was not made here, or was changed since.", cls="c-dim")
     )

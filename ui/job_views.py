@@ -171,7 +171,7 @@ def _done(studio: Studio, job: Job) -> Markup:
         tag("h2", request.prompt, cls="c-title"),
         private,
         result_actions(job) if job.file is not None and job.file.is_file() else None,
-        receipt(studio, job.report, request),
+        receipt(studio, job.report),
         settings_list(job),
         data_key=job.id,
     )
@@ -228,7 +228,7 @@ def settings_list(job: Job) -> Markup:
         ("Seed", request.seed),
         ("Size", f"{report.width} × {report.height}, {report.num_frames} frames at {report.fps:g} per second"),
         ("Steps", f"{report.steps} (full run: {request.num_inference_steps}, hit: {request.fast_steps})"),
-        ("Acceleration", request.acceleration or "none"),
+        ("Acceleration", report.acceleration),
         ("Guidance", f"{report.guidance_scale(request):g}"),
         ("Model", f"{report.model}, weights {report.model_fingerprint}"),
         ("Ran on", f"{report.device}, {report.dtype}"),

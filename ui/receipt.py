@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from chai_app.request import GenerationRequest, Report, Reuse
+from chai_app.request import Report, Reuse
 
 from .markup import Markup, button, chip, file_url, human_bytes, join, seconds, tag
 from .studio import Studio
@@ -25,8 +25,8 @@ _STAGES = {
 }
 
 
-def receipt(studio: Studio, report: Report, request: GenerationRequest | None = None) -> Markup:
-    """Everything that a report says about reuse and time, and the request about approximations within the run."""
+def receipt(studio: Studio, report: Report) -> Markup:
+    """Everything that a report says about reuse, time and approximations."""
     reuse = report.reuse
     return tag(
         "section",
@@ -41,7 +41,7 @@ def receipt(studio: Studio, report: Report, request: GenerationRequest | None = 
         _balance(report),
         stage_bars(report),
         _matches(studio, reuse) if reuse else None,
-        _figures(report, request),
+        _figures(report),
         _sentences(reuse) if reuse else None,
         _notes(report),
         cls="c-receipt",
@@ -154,11 +154,11 @@ def entry_thumbnail(studio: Studio, id: str, size: str = "") -> Markup:
     )
 
 
-def _figures(report: Report, request: GenerationRequest | None) -> Markup:
+def _figures(report: Report) -> Markup:
     reuse = report.reuse
     pairs: list[tuple[str, object]] = []
-    if request is not None and request.acceleration not in (None, "none"):
-        pairs.append(("Acceleration", f"{request.acceleration}: an approximation within the run"))
+    if report.acceleration != "none":
+        pairs.append(("Acceleration", f"{report.acceleration}: an approximation within the run"))
     if reuse is not None:
         if reuse.outcome == "hit":
             steps = ", ".join(map(str, reuse.reused_steps)) or "none"

@@ -92,7 +92,7 @@ class Bench:
     def request(self, prompt: str, seed: int, reuse: str, is_private: bool = False) -> GenerationRequest:
         return GenerationRequest(
             prompt, seed=seed, reuse=reuse, is_private=is_private, num_inference_steps=self.full_steps,
-            fast_steps=self.fast_steps,
+            fast_steps=self.fast_steps, acceleration="none",
         )  # fmt: skip
 
     def decide(self, prompt: str, seed: int) -> dict[str, tuple[str, str]]:

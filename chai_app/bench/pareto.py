@@ -37,7 +37,8 @@ KINDS = {"full": "full run", "fast": "no cache", "auto": "Cache Attention"}
 
 @dataclass(frozen=True)
 class Arm:
-    """reuse: full or fast (no donor), auto (a hit); steps are those it takes. preset: instead of all these."""
+    """reuse: full or fast (no donor), auto (a hit); steps are those it takes. preset: instead of all these, but that a
+    full run may be asked for, as for a prompt that finds no donor."""
 
     reuse: str = "full"
     steps: int = 30
@@ -47,14 +48,15 @@ class Arm:
     @property
     def name(self) -> str:
         if self.preset:
-            return f"preset {self.preset}"
+            return f"preset {self.preset}" + (", full run" if self.reuse == "full" and self.preset != "exact" else "")
         technique = "" if self.acceleration == "none" else f", {self.acceleration}"
         return f"{self.steps} steps, {KINDS[self.reuse]}{technique}"
 
     def request(self, prompt: str, seed: int) -> GenerationRequest:
         """The request that makes the arm's video."""
         if self.preset:
-            return GenerationRequest(prompt, seed=seed, preset=self.preset, is_private=True)
+            reuse = "full" if self.reuse == "full" else None
+            return GenerationRequest(prompt, seed=seed, preset=self.preset, reuse=reuse, is_private=True)
         return GenerationRequest(
             prompt, seed=seed, reuse=self.reuse, acceleration=self.acceleration, is_private=True,
             num_inference_steps=self.steps, fast_steps=self.steps,
@@ -66,7 +68,8 @@ def arms_of(full: int, fewer: Sequence[int], techniques: Sequence[str]) -> list[
     arms = [Arm("full", full)] + [Arm("full", full, technique) for technique in techniques]
     for steps in fewer:
         arms += [Arm(reuse, steps, each) for reuse in ("fast", "auto") for each in ("none", *techniques)]
-    return arms + [Arm(preset=name) for name in PRESETS]
+    presets = [Arm(reuse, preset=name) for name in PRESETS for reuse in ("full", "auto")]
+    return arms + [arm for arm in presets if arm != Arm("auto", preset="exact")]  # which runs in full anyway
 
 
 def run(journal: Journal, prompts: int, arms: Sequence[Arm]) -> None:

@@ -73,7 +73,11 @@ class Bench:
         warm = warm_specs(asked)
         for i, spec in enumerate(warm):
             request = GenerationRequest(
-                words(spec, i, "warm"), seed=10_000 + i, reuse="full", num_inference_steps=full_steps
+                words(spec, i, "warm"),
+                seed=10_000 + i,
+                reuse="full",
+                num_inference_steps=full_steps,
+                acceleration="none",
             )
             reuse = self.engine.generate(request).report.reuse
             if reuse is None or reuse.stored_entry_id is None:
@@ -86,7 +90,7 @@ class Bench:
         """The video, and its part of a sample."""
         request = GenerationRequest(
             prompt, seed=seed, reuse=arm.reuse, num_inference_steps=self.full_steps, fast_steps=arm.steps,
-            start_level=arm.start_level, fast_guidance_scale=arm.guidance, is_private=True,
+            start_level=arm.start_level, fast_guidance_scale=arm.guidance, acceleration="none", is_private=True,
         )  # fmt: skip
         start = time.perf_counter()
         generation = self.engine.generate(request)

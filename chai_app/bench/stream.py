@@ -151,7 +151,7 @@ class Runs:
     def _request(self, prompt: str, seed: int, reuse: str, is_private: bool = False) -> GenerationRequest:
         return GenerationRequest(
             prompt, seed=seed, reuse=reuse, is_private=is_private, fast_steps=self._fast,
-            num_inference_steps=self._full,
+            num_inference_steps=self._full, acceleration="none",
         )  # fmt: skip
 
 

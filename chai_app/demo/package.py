@@ -31,6 +31,7 @@ CARD: dict[str, Any] = {
         "fast_steps": 2,
         "start_level": 0.8,
         "guidance_per_step": 1.0,
+        "acceleration": "first-block",
     },
     "vocabulary": {
         "objects": list(OBJECTS),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .pipeline import OpenSoraPipeline
 
-FIRST_BLOCK_THRESHOLD = 0.1  # relative change of the first block's output below which the other blocks are skipped
+FIRST_BLOCK_THRESHOLD = 0.15  # relative change of the first block's output below which the other blocks are skipped
 
 
 def configuration(name: str, pipeline: OpenSoraPipeline) -> Any:

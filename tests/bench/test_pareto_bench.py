@@ -18,7 +18,9 @@ def test_every_technique_stands_alone_and_joined_and_off():
         "8 steps, Cache Attention",
         "8 steps, Cache Attention, pab",
         "preset exact",
+        "preset balanced, full run",
         "preset balanced",
+        "preset draft, full run",
         "preset draft",
     ]
 
