@@ -1,11 +1,14 @@
 """What a video starts from, kept as a file that its metadata can point at, so that it can be made again tomorrow.
 
-Each file is named by its content. It stays in the cache's folder; a private run leaves it in ComfyUI's temporary one.
+Each file is named by its content. It stays in the cache's folder as long as it is among the last 2 GB that were used;
+a private run leaves it in ComfyUI's temporary one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import secrets
 import shutil
 from pathlib import Path
@@ -15,6 +18,8 @@ from . import handles, host
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_MOST_BYTES = 2 * 10**9
 
 
 def picture_file(image: Tensor | None, cache: handles.Cache) -> str | None:
@@ -30,6 +35,7 @@ def picture_file(image: Tensor | None, cache: handles.Cache) -> str | None:
     if not path.is_file():
         with whole_file(path) as temporary:
             Image.fromarray(pixels).save(temporary, "PNG")
+    _used(path, cache)
     return str(path)
 
 
@@ -58,6 +64,7 @@ def video_file(video: Any, cache: handles.Cache) -> str | None:
                 shutil.copyfile(draft, temporary)
     finally:
         draft.unlink(missing_ok=True)
+    _used(path, cache)
     return str(path)
 
 
@@ -65,6 +72,24 @@ def _folder(cache: handles.Cache) -> Path:
     folder = host.temporary_folder() if cache.is_private else cache.home / "starts"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _used(path: Path, cache: handles.Cache) -> None:
+    """Let those go that were not used for longest, where all of them together are too large."""
+    if cache.is_private:
+        return
+    os.utime(path)
+    found = []
+    for each in path.parent.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process lets files go too
+            status = each.stat()
+            found.append((status.st_mtime_ns, status.st_size, each))
+    size_bytes = sum(size for _, size, _ in found)
+    for _, size, each in sorted(found):
+        if size_bytes <= _MOST_BYTES or each == path:
+            return
+        each.unlink(missing_ok=True)
+        size_bytes -= size
 
 
 def _short(digest: Any) -> str:

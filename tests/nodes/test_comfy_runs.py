@@ -2,6 +2,7 @@
 left in the cache; and ComfyUI's cache of outputs in step with ours."""
 
 import json
+import os
 from pathlib import Path
 
 import av
@@ -239,6 +240,19 @@ def test_a_private_cache_is_read_and_not_written(current, tmp_path):
     picture = torch.zeros(1, 32, 48, 3)
     current.sample(plan, seed=1, start_image=picture)
     assert entries() == [] and not (Settings.from_environment().home / "starts").exists()
+
+
+def test_pictures_to_start_from_are_kept_up_to_a_size(current, monkeypatch):
+    starts = current.pack.part("nodes.starts")
+    cache = current.pack.run("CHAI_OpenCache")[0][0]
+    pictures = [torch.rand(1, 32, 48, 3, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    first, second = (Path(starts.picture_file(picture, cache)) for picture in pictures[:2])
+    os.utime(first, (1, 1))
+    assert Path(starts.picture_file(pictures[0], cache)) == first  # used again, so that it is not the oldest any more
+    os.utime(second, (2, 2))
+    monkeypatch.setattr(starts, "_MOST_BYTES", int(2.5 * first.stat().st_size))
+    third = Path(starts.picture_file(pictures[2], cache))
+    assert [path.is_file() for path in (first, second, third)] == [True, False, True]
 
 
 def test_the_browser_pins_and_deletes_and_says_so_twice(current):
