@@ -21,7 +21,7 @@ from .routing import Choice, Policy, Statistics, apply_policy, policy_on, remove
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEFAULT_DIAL = 0.5
+DEFAULT_DIAL = 0.75
 _WIDEST = 1.5  # standard deviations from the mean score at either end of the dial
 
 
