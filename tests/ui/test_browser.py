@@ -153,14 +153,14 @@ def test_a_preset_says_what_it_does_and_a_field_of_its_own_counts_more(page, sit
 
 
 def test_used_settings_bring_the_preset_and_what_was_set_beside_it(page, site):
-    job = made(site, FIRST, preset="draft", adaptive_steps=True, start_level=0.6, reuse="full", num_inference_steps=3)
+    job = made(site, FIRST, preset="draft", adaptive_steps=True, start_level=0.6, reuse="full", num_inference_steps=6)
     expect(page.locator("#part-job .c-receipt")).to_contain_text("first-block")
     page.locator("#part-job").get_by_text("Settings", exact=True).click()
     expect(page.locator("#part-job")).to_contain_text("with 60% noise")
     page.locator("#part-job").get_by_role("button", name="Use its settings").click()
     expect(page.locator("#preset").get_by_label("draft")).to_be_checked()
     page.get_by_role("button", name="Reuse and steps").click()
-    expect(page.get_by_label("Steps of a full run")).to_have_value("3")
+    expect(page.get_by_label("Steps of a full run")).to_have_value("6")
     expect(page.get_by_label("Noise few steps begin with")).to_have_value("0.6")
     expect(page.locator("#acceleration input")).to_have_value("as the preset has it")
     page.locator("#preset").get_by_label("balanced").check()
