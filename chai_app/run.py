@@ -206,7 +206,8 @@ class Run:
             raise Cancelled
         if stage == self._stage:
             return
-        _wait_for_gpu()
+        if self._stage is not None:  # before the first one torch may still be on its way in
+            _wait_for_gpu()
         now = time.perf_counter()
         if self._stage is not None:
             self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since

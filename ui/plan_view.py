@@ -53,7 +53,9 @@ def problem(sentence: str) -> Markup:
 def _chips(plan: Plan) -> Markup:
     named = extract(plan.request.prompt)
     served = {c["wanted"]: c["score"] for c in plan.reuse.candidates if c.get("lost_because") is None}
-    near = {c["wanted"]: c["score"] for c in plan.reuse.candidates}
+    near: dict[str, float] = {}
+    for candidate in plan.reuse.candidates:
+        near[candidate["wanted"]] = max(candidate["score"], near.get(candidate["wanted"], 0.0))
     chips = []
     for kind, phrases in (("object", named.objects), ("scene", named.scenes)):
         for each in phrases:

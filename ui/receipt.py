@@ -161,8 +161,9 @@ def _figures(report: Report) -> Markup:
         pairs.append(("Acceleration", f"{report.acceleration}: an approximation within the run"))
     if reuse is not None:
         if reuse.outcome == "hit":
-            steps = ", ".join(map(str, reuse.reused_steps)) or "none"
-            pairs.append(("Cache Attention ran", f"in steps {steps}, on the first spatial block"))
+            numbers = reuse.reused_steps
+            steps = f"step{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}" if numbers else "no step"
+            pairs.append(("Cache Attention ran", f"in {steps}, on the first spatial block"))
         if reuse.start_level is not None:
             pairs.append(("Began with", f"{reuse.start_level:.0%} noise, so that no step goes to the noisiest part"))
         if reuse.outcome in ("hit", "miss"):

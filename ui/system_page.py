@@ -54,7 +54,7 @@ def _overview(studio: Studio) -> Markup:
             )
         )
     loaded = studio.engine.loaded
-    memory = _memory()
+    memory = _memory(has_torch=loaded is not None)
     facts: list[tuple[str, object]] = [
         ("In memory", f"{loaded.model.name}, {loaded.machine.dtype}" if loaded else studio.warmth.problem or "nothing"),
         ("Runs on", loaded.machine.device if loaded else "not known yet"),
@@ -71,7 +71,7 @@ def _overview(studio: Studio) -> Markup:
     )
 
 
-def _memory() -> list[tuple[str, object]]:
+def _memory(has_torch: bool) -> list[tuple[str, object]]:
     import sys
 
     found: list[tuple[str, object]] = []
@@ -84,7 +84,8 @@ def _memory() -> list[tuple[str, object]]:
         found.append(("Main memory", f"{human_bytes(most)} at most so far, by this program"))
     except ImportError:
         pass
-    torch = sys.modules.get("torch")
+    # Before a model is loaded, another thread may be half-way through importing torch.
+    torch = sys.modules["torch"] if has_torch else None
     if torch is not None and torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(i)

@@ -1,8 +1,10 @@
 """What the browser UI gives out, to whom, and its endpoints for programs. No browser needed."""
 
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import quote
 
 import pytest
@@ -11,7 +13,7 @@ from gradio_client.exceptions import AppError
 
 from chai_app.errors import ChaiError
 from chai_app.presets import PRESETS
-from chai_app.request import GenerationRequest
+from chai_app.request import GenerationRequest, Plan, Reuse
 from chai_app.settings import Settings
 from chai_app.video import read_metadata
 from ui.compare_donors import ACTS as DONOR_ACTS
@@ -20,7 +22,9 @@ from ui.enhancement import Enhancement
 from ui.form import fields_of, preset_words, request_from, requests_from, without_preset
 from ui.generate_page import compare_arms
 from ui.markup import ago, button, seconds, tag
+from ui.plan_view import _chips
 from ui.server import Access, launch
+from ui.system_page import _memory
 
 
 def status_of(url):
@@ -211,3 +215,16 @@ def test_markup_escapes_what_it_is_given():
 def test_times_are_told_as_people_do():
     assert [seconds(each) for each in (0.42, 42, 200, 7500)] == ["0.4 s", "42 s", "3 min 20 s", "2 h 5 min"]
     assert [ago(0, now) for now in (5, 300, 7200, 200_000)] == ["just now", "5 min ago", "2 h ago", "2 d ago"]
+
+
+def test_a_phrase_tells_of_the_nearest_candidate_whichever_comes_last():
+    found = [("moon", 1.0, None), ("red ball", 0.99, "older"), ("red ball", 0.4, "below the threshold")]
+    candidates = tuple({"wanted": phrase, "score": score, "lost_because": why} for phrase, score, why in found)
+    plan = Plan(GenerationRequest("a red ball on the moon"), reuse=Reuse("hit", 2, candidates=candidates))
+    chips = str(_chips(plan))
+    assert "nearest 0.99" in chips and "found 1.00" in chips
+
+
+def test_the_system_page_is_there_while_torch_is_being_imported(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # as another thread's import leaves it at first
+    assert [name for name, _ in _memory(has_torch=False)] == ["Main memory"]
