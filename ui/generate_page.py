@@ -109,7 +109,8 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
     )
     go.click(ask_for_videos, fields.components, [plan, submitted], concurrency_limit=8, **hidden)
     compare.click(submit_comparison, fields.components, [plan, submitted], **hidden)
-    source.change(fill, source, fields.components, **hidden)
+    # Each message counts: a look at what has changed in the cache must not swallow a click just before it.
+    source.change(fill, source, fields.components, trigger_mode="multiple", **hidden)
     connect_enhancing(fields, hidden)
     length: Any = fields.fields["length"]
     length.input(lambda name: fields.updates(length_fields(name, studio)), length, fields.components, **hidden)
