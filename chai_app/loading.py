@@ -128,7 +128,7 @@ def _load_pipeline(model: Model, machine: Machine) -> OpenSoraPipeline:
 
 def _compile(pipeline: OpenSoraPipeline) -> None:
     """Block by block, since all blocks are alike, and for any size, so that another one is not compiled anew."""
-    if not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "gcc", "clang", "cl")):
+    if not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++", "cl")):
         raise ChaiError(
             "CHAI_COMPILE is on, but torch.compile finds no C++ compiler here: install g++, or set CHAI_COMPILE to off."
         )

@@ -51,8 +51,8 @@ PresetName = Annotated[
     typer.Option(
         "--preset",
         rich_help_panel=_REUSE,
-        help="exact: no approximation. balanced: earlier videos help. draft: half the steps, for a first look. "
-        "Default: balanced.",
+        help="exact: no approximation. balanced: earlier videos help, and full runs leave out what does not matter. "
+        "draft: half the steps, for a first look. Default: balanced.",
     ),
 ]
 Acceleration = Annotated[
