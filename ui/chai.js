@@ -1,7 +1,7 @@
 // The page's own script. It holds no state but what is being looked at; everything else is the server's.
 (() => {
   "use strict";
-  const POLL_MS = 700, HIDDEN_POLL_MS = 4000, TYPING_MS = 250;
+  const POLL_MS = 700, HIDDEN_POLL_MS = 4000, TYPING_MS = 250, FILL_MS = 20000;
   const PAGES = ["generate", "compare", "cache", "gallery", "system", "numbers"];
   // job is the one that was picked; without one the page follows what runs, or shows what was made last.
   let server = null, upload = null, version = "", cacheChanges = -1, running = null, job = null, shown = null, group = null;
@@ -225,11 +225,31 @@
     setter.call(field, value);
     field.dispatchEvent(new Event("input", { bubbles: true }));
   }
-  let fills = 0;
-  function fill(message) { write("fill-source", JSON.stringify({ ...message, n: ++fills })); }
+  // One message at a time, the next when the form has taken it: two writes in a row would leave only the second.
+  const toFill = [];
+  let fills = 0, plans = 0, patience = null;
+  function fill(message, words = "") {
+    toFill.push({ message, words, n: ++fills });
+    if (toFill.length === 1) fillNext();
+  }
+  function fillNext() {
+    clearTimeout(patience);
+    if (!toFill.length) return;
+    const { message, n } = toFill[0];
+    write("fill-source", JSON.stringify({ ...message, n }));
+    patience = setTimeout(() => filled(JSON.stringify({ n, problem: "The server does not answer: is the program still running?" })), FILL_MS);
+  }
+  function filled(text) {
+    let answer;
+    try { answer = JSON.parse(text); } catch (error) { return; }
+    if (answer.n !== toFill[0]?.n) return;
+    const { words } = toFill.shift();
+    if (answer.problem) toast(answer.problem, "c-bad"); else toast(words);
+    fillNext();
+  }
   function replan() {
     const field = document.querySelector("#prompt textarea");
-    if (field && field.value.trim()) fill({ fields: {} });
+    if (field && field.value.trim()) write("replan", String(++plans));
   }
   function submitted(text) {
     let answer;
@@ -287,9 +307,9 @@
       await act(data.act, args);
     } else if (data.pick) { look(data.pick); poll(true); at("part-job").scrollIntoView({ block: "nearest" }); }
     else if (data.fill) { fill({ fields: JSON.parse(data.fill) }); at("c-entry-dialog").close(); if (page !== "generate") go("generate"); }
-    else if (data.restoreJob) { fill({ job: data.restoreJob }); toast("The form has its settings now."); focusPrompt(); }
-    else if (data.restoreItem) { fill({ item: data.restoreItem }); go("generate"); toast("The form has its settings now."); focusPrompt(); }
-    else if (data.continue) { fill({ continue: data.continue, how: data.how }); go("generate"); toast("The form goes on from this video: say what comes next."); focusPrompt(); }
+    else if (data.restoreJob) { fill({ job: data.restoreJob }, "The form has its settings now."); focusPrompt(); }
+    else if (data.restoreItem) { fill({ item: data.restoreItem }, "The form has its settings now."); go("generate"); focusPrompt(); }
+    else if (data.continue) { fill({ continue: data.continue, how: data.how }, "The form goes on from this video: say what comes next."); go("generate"); focusPrompt(); }
     else if (data.copy) { await navigator.clipboard.writeText(data.copy).then(() => toast("Settings copied.")).catch(() => toast("The browser did not let them be copied.", "c-bad")); }
     else if (data.openEntry) { at("c-entry-dialog").open || at("c-entry-dialog").showModal(); act("view_entry", { id: data.openEntry }); }
     else if (data.group) { group = data.group; go("compare"); }
@@ -351,8 +371,7 @@
       const answer = await act("check_upload", { path });
       if (answer.problem) return;
       if (page !== "generate") go("generate");
-      fill({ upload: path });
-      toast(`Settings of ${file.name} restored.`);
+      fill({ upload: path }, `Settings of ${file.name} restored.`);
     } catch (error) { toast("The file was refused: it is too large, or the server does not answer.", "c-bad"); }
   }
 
@@ -373,7 +392,7 @@
     notify.onclick = async () => { await Notification.requestPermission(); told(); };
     told();
   }
-  window.chai = { submitted, dropped };
+  window.chai = { submitted, filled, dropped };
   window.chaiStart = (tools) => {
     server = tools.server; upload = tools.upload;
     document.documentElement.lang = "en";

@@ -59,7 +59,9 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
             part("queue")
 
     source = gr.Textbox(elem_id="fill-source", elem_classes="c-hidden", label="fill", container=False)
+    replan = gr.Textbox(elem_id="replan", elem_classes="c-hidden", label="replan", container=False)
     submitted = gr.Textbox(elem_id="submitted", elem_classes="c-hidden", label="submitted", container=False)
+    filled = gr.Textbox(elem_id="filled", elem_classes="c-hidden", label="filled", container=False)
 
     def show_plan(*values: Any) -> Any:
         named = fields.named(values)
@@ -90,13 +92,16 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
         return [gr.update(info=about), gr.update(placeholder=steps), gr.update(placeholder=fast_steps)]
 
     def fill(message: str) -> list[Any]:
+        asked = _message(message)
+        values, answer = {}, {"n": asked.get("n")}
         try:
-            return fields.updates(filling(studio, message))
+            values = filling(studio, asked)
         except ChaiError as error:
-            raise gr.Error(escape(error), print_exception=False) from error  # Gradio shows it as HTML
+            answer["problem"] = str(error)
+        return [*fields.updates(values), json.dumps(answer)]
 
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    changes = [*(component.change for component in fields.components), source.change]
+    changes = [*(component.change for component in fields.components), replan.change]
     gr.on(
         changes,
         show_plan,
@@ -109,8 +114,7 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
     )
     go.click(ask_for_videos, fields.components, [plan, submitted], concurrency_limit=8, **hidden)
     compare.click(submit_comparison, fields.components, [plan, submitted], **hidden)
-    # Each message counts: a look at what has changed in the cache must not swallow a click just before it.
-    source.change(fill, source, fields.components, trigger_mode="multiple", **hidden)
+    source.change(fill, source, [*fields.components, filled], trigger_mode="multiple", **hidden)
     connect_enhancing(fields, hidden)
     length: Any = fields.fields["length"]
     length.input(lambda name: fields.updates(length_fields(name, studio)), length, fields.components, **hidden)
@@ -121,6 +125,7 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
     gr.on([each.change for each in own], show_preset, fields.components, shown, trigger_mode="always_last", **hidden)
     # Answers to a click arrive in a field that nobody sees; the page's script takes it from there.
     submitted.change(None, submitted, None, js="(text) => window.chai?.submitted(text)", **hidden)
+    filled.change(None, filled, None, js="(text) => window.chai?.filled(text)", **hidden)
     return fields, source
 
 
@@ -130,12 +135,19 @@ def last_seed(studio: Studio) -> int | None:
     return jobs[0].request.seed if jobs else None
 
 
-def filling(studio: Studio, message: str) -> dict[str, Any]:
-    """What a message of the page's script puts into the form: fields, or all settings of a job or a file."""
+def _message(text: str) -> dict[str, Any]:
     try:
-        values = json.loads(message)
+        message = json.loads(text)
     except ValueError:
         return {}
+    return message if isinstance(message, dict) else {}
+
+
+def filling(studio: Studio, values: dict[str, Any]) -> dict[str, Any]:
+    """What a message of the page's script puts into the form: fields, or all settings of a job or a file.
+
+    Raises: ChaiError for a job or a file that is not there.
+    """
     if "fields" in values and isinstance(values["fields"], dict):
         known = {"prompt", "reuse", "seed", "seed_mode"}
         return {name: value for name, value in values["fields"].items() if name in known}

@@ -78,6 +78,24 @@ def test_reuse_is_switched_off_from_the_plan_and_on_again(page, site):
     expect(plan).to_contain_text("chosen by name")
 
 
+def test_of_two_things_put_into_the_form_at_once_neither_is_lost(page):
+    page.fill("#prompt textarea", FIRST)
+    expect(page.locator("#plan .c-chip.c-object")).to_contain_text("red ball")
+    page.evaluate("""() => {
+        for (const fields of [{reuse: "full"}, {prompt: "a blue star"}, {job: "none"}]) {
+            const button = document.body.appendChild(document.createElement("button"));
+            if (fields.job) button.dataset.restoreJob = fields.job;
+            else button.dataset.fill = JSON.stringify(fields);
+            button.click();
+            button.remove();
+        }
+    }""")
+    expect(page.locator("#prompt textarea")).to_have_value("a blue star")
+    expect(page.locator("#plan .c-chip.c-object")).to_contain_text("blue star")
+    expect(page.locator("#plan .c-chip.c-full")).to_have_text("Full run")
+    expect(page.locator("#c-toasts .c-bad")).to_contain_text("no longer on the list")
+
+
 def test_a_prompt_that_makes_no_sense_is_told_in_one_sentence(page):
     page.click("#generate")
     expect(page.locator("#plan .c-problem")).to_contain_text("The prompt is empty")
