@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import BadRequest, ChaiError
 from .models import Model
@@ -37,12 +37,13 @@ class Machine:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A pipeline that is ready to run, and what it was made of."""
+    """A pipeline that is ready to run, what it was made of, and what of that a report should tell."""
 
     model: Model
     machine: Machine
     fingerprint: str
     pipeline: OpenSoraPipeline
+    notes: tuple[str, ...] = ()
 
 
 class MemoryHost(Protocol):
@@ -79,14 +80,18 @@ def choose_machine(device: str | None, dtype: str | None, offload: str | None) -
 def load(model: Model, machine: Machine, settings: Settings) -> LoadedModel:
     """Read the weights and put them where they run.
 
-    Raises: MissingWeights, DamagedCheckpoint; ChaiError if memory does not hold them, or there is no compiler where
-    one is asked for.
+    Raises: MissingWeights, DamagedCheckpoint; ChaiError if memory does not hold them, or a setting asks for what is not
+    here.
     """
+    if settings.compile != "off":
+        _check_compiling(machine, settings.compile)
+    quantization = _int8_weights() if settings.text_encoder == "int8" else None
+    notes = () if quantization is None else ("The text encoder's weights have 8 bits (CHAI_TEXT_ENCODER).",)
     with memory_in_plain_words(machine, f"the model {model.name}", "close what else is using it"):
-        pipeline = _load_pipeline(model, machine)
-        if settings.compile == "on":
-            _compile(pipeline)
-        return LoadedModel(model, machine, model.fingerprint(settings), pipeline)
+        pipeline = _load_pipeline(model, machine, quantization)
+        if settings.compile != "off":
+            _compile(pipeline, settings.compile)
+        return LoadedModel(model, machine, model.fingerprint(settings), pipeline, notes)
 
 
 @contextmanager
@@ -99,22 +104,26 @@ def memory_in_plain_words(machine: Machine, what: str, remedy: str) -> Iterator[
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        more = ", or add --offload model" if machine.device != "cpu" and machine.offload == "none" else ""
+        more = ""
+        if machine.device != "cpu":
+            more = {"none": ", or add --offload model", "model": ", or set CHAI_TEXT_ENCODER to int8"}.get(
+                machine.offload, ""
+            )
         sentence = f"The memory of {machine.device} does not hold {what}: {remedy}{more}."
         raise ChaiError(sentence) from error
 
 
-def _load_pipeline(model: Model, machine: Machine) -> OpenSoraPipeline:
+def _load_pipeline(model: Model, machine: Machine, text_quantization: Any) -> OpenSoraPipeline:
     import torch
 
     from .opensora import OpenSoraPipeline
 
-    dtype = machine.torch_dtype
+    how: dict[str, Any] = {"torch_dtype": machine.torch_dtype, "text_quantization": text_quantization}
     if model.folder is not None:
-        pipeline = OpenSoraPipeline.from_pretrained(model.folder, torch_dtype=dtype)
+        pipeline = OpenSoraPipeline.from_pretrained(model.folder, **how)
     else:
-        folders = {part: str(folder) for part, folder in model.parts.items()}
-        pipeline = OpenSoraPipeline.from_released(**folders, torch_dtype=dtype)
+        folders: dict[str, Any] = {part: str(folder) for part, folder in model.parts.items()}
+        pipeline = OpenSoraPipeline.from_released(**folders, **how)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.runs_on = torch.device(machine.device)
     if machine.offload == "model":
@@ -126,10 +135,41 @@ def _load_pipeline(model: Model, machine: Machine) -> OpenSoraPipeline:
     return pipeline
 
 
-def _compile(pipeline: OpenSoraPipeline) -> None:
-    """Block by block, since all blocks are alike, and for any size, so that another one is not compiled anew."""
+def _int8_weights() -> Any:
+    try:
+        from torchao.quantization import Int8WeightOnlyConfig
+    except ImportError as error:
+        raise ChaiError(
+            "CHAI_TEXT_ENCODER is int8, which needs the package torchao: pip install torchao, or set it to full."
+        ) from error
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def _check_compiling(machine: Machine, how: str) -> None:
     if not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++", "cl")):
         raise ChaiError(
-            "CHAI_COMPILE is on, but torch.compile finds no C++ compiler here: install g++, or set CHAI_COMPILE to off."
+            f"CHAI_COMPILE is {how}, but torch.compile finds no C++ compiler here: install g++, or set CHAI_COMPILE to "
+            "off."
         )
-    pipeline.transformer.compile_repeated_blocks(dynamic=True)
+    if how == "graphs" and (not machine.device.startswith("cuda") or machine.offload != "none"):
+        where = machine.device if machine.offload == "none" else f"{machine.device} with --offload {machine.offload}"
+        raise ChaiError(
+            f"CHAI_COMPILE is graphs, which needs a CUDA device that keeps the weights, and the model runs on {where}: "
+            "set CHAI_COMPILE to on or off."
+        )
+
+
+def _compile(pipeline: OpenSoraPipeline, how: str) -> None:
+    """Block by block, since all blocks are alike, and for any size, so that another one is not compiled anew; CUDA
+    graphs are recorded for each size."""
+    import torch
+
+    transformer = pipeline.transformer
+    if how == "graphs":
+        # A denoising step is over when the next begins: its outputs may be overwritten then.
+        transformer.register_forward_pre_hook(lambda *_: torch.compiler.cudagraph_mark_step_begin())
+        transformer.compile_repeated_blocks(dynamic=True, mode="reduce-overhead")
+    else:
+        transformer.compile_repeated_blocks(dynamic=True)

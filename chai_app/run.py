@@ -112,7 +112,7 @@ class Run:
             latents_sha256=hashlib.sha256(latents.numpy().tobytes()).hexdigest(),
             seconds=self._seconds,
             versions=dict(_versions()),
-            notes=(*self.plan.notes, *late_prompt_notes(request, loaded)),
+            notes=(*self.plan.notes, *late_prompt_notes(request, loaded), *loaded.notes),
             reuse=reuse,
             acceleration=self._acceleration,
         )

@@ -9,8 +9,9 @@ CHAI_REUSE_DEPTH  with CHAI_STORE=hits, how many generations of reuse may lie be
                   (default: 2)
 CHAI_COUNT_GATE   what a video of two dogs is to a prompt with three: on (its likeness counts for less, the more the
                   counts differ; the default), equal (nothing) or off (counts are not compared: phrases alone decide)
-CHAI_COMPILE      on: torch.compile works on the transformer's blocks, which costs a process its first minutes; for
-                  GPUs (default: off)
+CHAI_COMPILE      on: torch.compile works on the transformer's blocks, which costs a process its first minutes; graphs:
+                  the same, played back as CUDA graphs; for GPUs (default: off)
+CHAI_TEXT_ENCODER int8: its weights in 8 bits, half the memory of bf16; needs the package torchao (default: full)
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ BUNDLED_MODELS = Path(__file__).resolve().parent.parent / "assets"
 
 Store = Literal["full", "hits", "nothing"]
 CountGate = Literal["on", "equal", "off"]
-Compile = Literal["off", "on"]
+Compile = Literal["off", "on", "graphs"]
+TextEncoder = Literal["full", "int8"]
 DEEPEST = 100
 
 
@@ -37,7 +39,8 @@ class Settings:
     """Folders in use, none of which is made before something is written into it, and what enters the cache.
 
     reuse_depth is the most generations of reuse between an entry and a full run; it matters where hits enter.
-    count_gate says how counts that differ weigh when phrases are compared. compile is for the transformer's blocks.
+    count_gate says how counts that differ weigh when phrases are compared. compile is for the transformer's blocks,
+    text_encoder how many bits its weights have.
     Raises: BadRequest for a value that there is not.
     """
 
@@ -48,11 +51,13 @@ class Settings:
     reuse_depth: int = 2
     count_gate: CountGate = "on"
     compile: Compile = "off"
+    text_encoder: TextEncoder = "full"
 
     def __post_init__(self) -> None:
         _check_choice("CHAI_STORE", self.store, Store)
         _check_choice("CHAI_COUNT_GATE", self.count_gate, CountGate)
         _check_choice("CHAI_COMPILE", self.compile, Compile)
+        _check_choice("CHAI_TEXT_ENCODER", self.text_encoder, TextEncoder)
         if not 1 <= self.reuse_depth <= DEEPEST:
             raise BadRequest(f"CHAI_REUSE_DEPTH is {self.reuse_depth}: set it to a whole number from 1 to {DEEPEST}.")
 
@@ -76,6 +81,7 @@ class Settings:
             reuse_depth=_depth(values.get("CHAI_REUSE_DEPTH")) or cls.reuse_depth,
             count_gate=cast(CountGate, _word(values.get("CHAI_COUNT_GATE")) or cls.count_gate),
             compile=cast(Compile, _word(values.get("CHAI_COMPILE")) or cls.compile),
+            text_encoder=cast(TextEncoder, _word(values.get("CHAI_TEXT_ENCODER")) or cls.text_encoder),
         )
 
 

@@ -412,6 +412,33 @@ def test_compiling_without_a_compiler_is_refused(tiny_model_folder, monkeypatch)
         Engine(str(tiny_model_folder)).generate(GenerationRequest(PROMPT))
 
 
+def test_cuda_graphs_without_a_gpu_are_refused(tiny_model_folder, monkeypatch):
+    monkeypatch.setenv("CHAI_COMPILE", "graphs")
+    monkeypatch.setattr("chai_app.loading.shutil.which", lambda _: "g++")
+    with pytest.raises(ChaiError, match="the model runs on cpu: set CHAI_COMPILE to on or off"):
+        Engine(str(tiny_model_folder), device="cpu").generate(GenerationRequest(PROMPT))
+
+
+def test_a_text_encoder_in_8_bits_makes_nearly_the_same_video_and_the_report_says_so(tiny_model_folder, monkeypatch):
+    request = GenerationRequest(PROMPT, seed=7, is_private=True)
+    plain = Engine(str(tiny_model_folder)).generate(request)
+    monkeypatch.setenv("CHAI_TEXT_ENCODER", "int8")
+    engine = Engine(str(tiny_model_folder))
+    small = engine.generate(request)
+    encoder = engine.loaded.pipeline.text_encoder
+    assert "Int8Tensor" in {type(weight).__name__ for weight in encoder.parameters()}
+    assert small.report.notes == (*plain.report.notes, "The text encoder's weights have 8 bits (CHAI_TEXT_ENCODER).")
+    difference = (small.latents - plain.latents).norm() / plain.latents.norm()
+    assert 0 < difference < 0.01
+
+
+def test_8_bits_without_torchao_are_refused(tiny_model_folder, monkeypatch):
+    monkeypatch.setenv("CHAI_TEXT_ENCODER", "int8")
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(ChaiError, match="needs the package torchao: pip install torchao, or set it to full"):
+        Engine(str(tiny_model_folder)).generate(GenerationRequest(PROMPT))
+
+
 def test_importing_the_engine_loads_nothing_heavy():
     import subprocess
 

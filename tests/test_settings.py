@@ -33,5 +33,5 @@ def test_bundled_models_lie_beside_the_package():
 
 def test_a_word_that_a_variable_does_not_know_is_refused():
     assert Settings.from_environment({"CHAI_COMPILE": " On "}).compile == "on"
-    with pytest.raises(BadRequest, match="CHAI_COMPILE is 'yes': set it to one of off, on"):
+    with pytest.raises(BadRequest, match="CHAI_COMPILE is 'yes': set it to one of off, on, graphs"):
         Settings.from_environment({"CHAI_COMPILE": "yes"})

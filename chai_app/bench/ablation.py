@@ -1,4 +1,4 @@
-"""What makes a donor useful: `python -m chai_app.bench.ablation`.
+"""What makes a donor useful: `python app.py bench ablation`.
 
 On the demo model, at few steps, arm by arm: which steps and blocks attend to the donor, which half of guidance, what
 becomes of the video's own keys, what a donor is and what it shares with the prompt; a donor that shares nothing and one

@@ -1,4 +1,4 @@
-"""What the queries attend to: `python -m chai_app.bench.attention`.
+"""What the queries attend to: `python app.py bench attention`.
 
 In each reuse step of a fast run with Cache Attention, the softmax of a spatial block over the donor's tokens:
 how much of it lies on the same place, how much on the donor's object where the query is on the object of the video

@@ -1,6 +1,6 @@
 """How fast a lookup is, how large an entry, and from where on two phrases mean the same.
 
-Run it as `python -m chai_app.bench.cache`. Three tables:
+Run it as `python app.py bench cache`. Three tables:
 lookup: a cache of made-up phrases, asked for three at a time; its index is compared with a search through everything.
 storage: latents of the demo model's autoencoder through every way of storing them, and what changes in the pixels.
 thresholds: the demo model's embedder, calibrated on the words of its world; then, what it takes words for that it never

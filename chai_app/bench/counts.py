@@ -1,4 +1,4 @@
-"""What the gate on counts is worth: `python -m chai_app.bench.counts`.
+"""What the gate on counts is worth: `python app.py bench counts`.
 
 Of each thing of the demo world (a red ball, ...) the cache holds a video with one count, or with two of the counts one
 to three, and every thing is asked for with all three counts, in prompts that name no scene. Without the gate each

@@ -1,6 +1,6 @@
 """What sharing experts saves the prompt enhancer, and what it costs: Lynx and its rivals, arm by arm.
 
-Run it as `python -m chai_app.bench.enhance`. Two parts:
+Run it as `python app.py bench enhance`. Two parts:
 quality: the bundled enhancer writes captions for held-out prompts, and reads reference captions, greedily, on the CPU.
 speed: decode steps of layers with OLMoE-1B-7B's dimensions and random weights, whose routers say what the bundled
 enhancer's trained routers said. Needs 4 GB of memory with 2 layers, and quiet cores.

@@ -1,4 +1,4 @@
-"""Time and memory as videos grow, and the start-up of each face: `python -m chai_app.bench.growth`.
+"""Time and memory as videos grow, and the start-up of each face: `python app.py bench growth`.
 
 One step of a small transformer (random weights) is timed as frames and sizes grow, as far as --most-tokens allows.
 Beyond, times are those of a model, said in the table: a * tokens + b * tokens * patches per frame, fitted to what was

@@ -26,7 +26,7 @@ def header(bench: str, arguments: Sequence[str], seed: int, libraries: Sequence[
         commit = ""
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return {
-        "command": " ".join([f"python -m chai_app.bench.{bench}", *arguments]),
+        "command": " ".join([f"python app.py bench {bench}", *arguments]),
         "commit": commit or "unknown",
         "seed": seed,
         "device": f"{platform.machine()}, {os.cpu_count()} cores{load}",

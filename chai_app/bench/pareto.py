@@ -1,4 +1,4 @@
-"""Time against judged quality: reuse within a run, reuse across runs, and both: `python -m chai_app.bench.pareto`.
+"""Time against judged quality: reuse within a run, reuse across runs, and both: `python app.py bench pareto`.
 
 Every prompt finds a donor in the cache. On each prompt all arms take turns with one seed: each of diffusers' techniques
 on the full schedule and on the few steps of a hit, alone and joined with Cache Attention, and plain runs of as many

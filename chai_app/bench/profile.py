@@ -1,4 +1,4 @@
-"""Where the time of a run goes, operator by operator: `python -m chai_app.bench.profile`.
+"""Where the time of a run goes, operator by operator: `python app.py bench profile`.
 
 A full run and a hit of the demo model, through the engine, under torch's profiler. Each operator's own time counts,
 children apart, as a share of all; the stages are timed in runs of their own, without the profiler, which slows small

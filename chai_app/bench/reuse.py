@@ -1,4 +1,4 @@
-"""What reuse is worth when everything hits: `python -m chai_app.bench.reuse`.
+"""What reuse is worth when everything hits: `python app.py bench reuse`.
 
 The cache holds a video for each thing and each scene that is asked for, so every prompt finds one that shares its
 object or its scene. On each prompt all arms take turns, with one seed, through the engine as a person's requests go:

@@ -1,4 +1,4 @@
-"""One step of the transformer, ours against the original code: `python -m chai_app.bench.step`.
+"""One step of the transformer, ours against the original code: `python app.py bench step`.
 
 `OPENSORA_DIR` names a checkout of https://github.com/hpcaitech/Open-Sora at tag v1.2.0. Its STDiT3 runs as it is, with
 the same weights and inputs, in the same process, turn by turn. It needs the packages einops, timm and
@@ -29,6 +29,7 @@ from .header import header, printed
 from .journal import write_json
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 SEED = 11
@@ -152,12 +153,13 @@ def _self_attention_by_sdpa(attn: Any, hidden_states: Tensor) -> Tensor:
 class Pair:
     """Both transformers with the same weights, and the same inputs for them."""
 
-    def __init__(self, original: Any, size: Size) -> None:
+    def __init__(self, original: Any, size: Size, device: str = "cpu", dtype: torch.dtype | None = None) -> None:
         import torch
 
         from ..opensora import OpenSoraTransformer3DModel
 
-        generator = torch.Generator().manual_seed(SEED)
+        where: dict[str, Any] = {"device": device, "dtype": dtype or torch.float32}
+        generator = torch.Generator(device).manual_seed(SEED)
         shape = {
             "hidden_size": size.width,
             "depth": size.depth,
@@ -165,21 +167,26 @@ class Pair:
             "caption_channels": CAPTION_CHANNELS,
             "model_max_length": size.padded,
         }
-        self.ours = OpenSoraTransformer3DModel(**shape).eval()
+        self.ours = OpenSoraTransformer3DModel(**shape).eval().to(device)
         for name, tensor in self.ours.named_parameters():
-            noise = torch.randn(tensor.shape, generator=generator)
+            noise = torch.randn(tensor.shape, generator=generator, device=device)
             tensor.data.copy_(tensor + 0.1 * noise if tensor.ndim < 2 else noise / tensor[0].numel() ** 0.5)
             assert torch.isfinite(tensor).all(), name
         self.original = None
         if original is not None:
             self.original = original.STDiT3(original.STDiT3Config(**shape)).eval()
             self.original.load_state_dict(_released(self.ours, self.original))
+            self.original.to(**where)
+        if dtype not in (None, torch.float32):
+            self.ours.to(**where)
         frames = 5 * (size.num_frames // 17) or 1
-        latents = torch.randn(1, 4, frames, size.height // 8, size.video_width // 8, generator=generator)
-        self.latents = latents.repeat(2, 1, 1, 1, 1)  # the halves of a guidance batch
-        self.states = torch.randn(2, size.padded, CAPTION_CHANNELS, generator=generator)
-        self.mask = (torch.arange(size.padded) < size.text).long().expand(2, -1)
-        self.timestep, self.size = torch.tensor(700.0).expand(2), size
+        latent = (1, 4, frames, size.height // 8, size.video_width // 8)
+        latents = torch.randn(latent, generator=generator, device=device)
+        self.latents = latents.repeat(2, 1, 1, 1, 1).to(**where)  # the halves of a guidance batch
+        states = torch.randn(2, size.padded, CAPTION_CHANNELS, generator=generator, device=device)
+        self.states = states.to(**where)
+        self.mask = (torch.arange(size.padded, device=device) < size.text).long().expand(2, -1)
+        self.timestep, self.size = torch.tensor(700.0, device=device).expand(2), size
         self.text = self.ours.encode_text(self.states, self.mask)
 
     def run_ours(self) -> Tensor:
@@ -191,8 +198,9 @@ class Pair:
         import torch
 
         assert self.original is not None
-        height, width = torch.tensor([float(self.size.height)]), torch.tensor([float(self.size.video_width)])
-        states, mask, fps = self.states[:, None], self.mask[:1], torch.tensor([24.0]).expand(2)
+        numbers = torch.tensor([float(self.size.height), float(self.size.video_width), 24.0], device=self.mask.device)
+        height, width, fps = numbers[0:1], numbers[1:2], numbers[2:3].expand(2)
+        states, mask = self.states[:, None], self.mask[:1]
         out: Tensor = self.original(self.latents, self.timestep, states, mask=mask, fps=fps, height=height, width=width)
         return out[:, : self.latents.shape[1]]
 
@@ -205,12 +213,19 @@ def _released(ours: Any, original: Any) -> dict[str, Tensor]:
     return {name: mine[transformer_name(name)] for name in original.state_dict()}
 
 
-def measure(original: Any, size: Size, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
+def measure(
+    original: Any,
+    size: Size,
+    rounds: int,
+    clock: Callable[[], float],
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> dict[str, Any]:
     """Both in turns, and how far their outputs lie apart."""
     import torch
 
     with torch.no_grad():
-        pair = Pair(original, size)
+        pair = Pair(original, size, device, dtype)
         arms: dict[str, Any] = {"ours": pair.run_ours}
         difference = None
         if pair.original is not None:

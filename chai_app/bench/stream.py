@@ -1,4 +1,4 @@
-"""What reuse is worth in a stream of prompts: `python -m chai_app.bench.stream`.
+"""What reuse is worth in a stream of prompts: `python app.py bench stream`.
 
 The paper's protocol: a cache that holds 100 videos meets 1,000 prompts of a skewed stream, and may grow to a tenth of
 what all of them would leave behind; the least recently used leave. Three arms: matching by entities, matching whole

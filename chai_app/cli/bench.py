@@ -15,12 +15,14 @@ BENCHES = {
     "ablation": "what makes a donor useful",
     "attention": "what the queries attend to",
     "step": "one step against the original code",
+    "card": "the model in its full size on a GPU",
     "pareto": "time and quality of reuse within and across runs",
     "profile": "where the time of a run goes",
     "growth": "time and memory as videos grow",
     "cache": "lookup, storage and thresholds",
     "counts": "what the gate on counts is worth",
     "enhance": "what sharing experts saves the enhancer, and costs",
+    "ui": "many people at one browser UI",
 }
 HELP = "Measure: " + "; ".join(f"{name} ({what})" for name, what in BENCHES.items()) + "."
 OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

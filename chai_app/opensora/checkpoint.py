@@ -91,9 +91,13 @@ def _load_model(
     return model.eval()
 
 
-def load_text_encoder(source: str | Path, torch_dtype: torch.dtype | None = None, **hub_options: Any) -> Any:
+def load_text_encoder(
+    source: str | Path, torch_dtype: torch.dtype | None = None, quantization: Any = None, **hub_options: Any
+) -> Any:
     """A T5 encoder from a folder or hub repository, ready for use.
 
+    Args:
+        quantization: a quantization config of transformers; None keeps the weights in torch_dtype.
     Raises: MissingWeights, DamagedCheckpoint.
     """
     from transformers import T5EncoderModel
@@ -101,6 +105,8 @@ def load_text_encoder(source: str | Path, torch_dtype: torch.dtype | None = None
     where = _where(source, hub_options)
     _find("config.json", source, hub_options)
     hub_options |= {"dtype": torch_dtype or torch.float32, "output_loading_info": True}
+    if quantization is not None:
+        hub_options["quantization_config"] = quantization
     model, found = _loading(where, T5EncoderModel.from_pretrained, source, **hub_options)
     # transformers starts what is missing at random. A whole T5 brings a decoder too, which is no fault.
     _refuse_misfits(where, sorted(found["missing_keys"]), [], [])

@@ -81,7 +81,11 @@ class OpenSoraPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, torch_dtype: torch.dtype | None = None, **kwargs: Any
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        torch_dtype: torch.dtype | None = None,
+        text_quantization: Any = None,
+        **kwargs: Any,
     ) -> Self:
         """Load a folder or hub repository with the subfolders of diffusers' layout.
 
@@ -90,13 +94,14 @@ class OpenSoraPipeline(DiffusionPipeline):
 
         Args:
             torch_dtype: of all weights; None is fp32.
+            text_quantization: how the text encoder's weights are kept: a quantization config of transformers.
             **kwargs: parts that are here already, by name; `cache_dir`, `local_files_only`, `revision`, `token`.
         Raises: MissingWeights, DamagedCheckpoint.
         """
         dtype = torch_dtype or torch.float32
         loaders: dict[str, Callable[..., Any]] = {
             "tokenizer": load_tokenizer,
-            "text_encoder": partial(load_text_encoder, torch_dtype=dtype),
+            "text_encoder": partial(load_text_encoder, torch_dtype=dtype, quantization=text_quantization),
             "vae": partial(AutoencoderKLOpenSora.from_pretrained, torch_dtype=dtype),
             "transformer": partial(OpenSoraTransformer3DModel.from_pretrained, torch_dtype=dtype),
             "scheduler": load_scheduler,
@@ -113,19 +118,21 @@ class OpenSoraPipeline(DiffusionPipeline):
         vae: str = "hpcai-tech/OpenSora-VAE-v1.2",
         text_encoder: str = "DeepFloyd/t5-v1_1-xxl",
         torch_dtype: torch.dtype = torch.bfloat16,
+        text_quantization: Any = None,
         **hub_options: Any,
     ) -> Self:
         """Load the three parts as they were published, each a folder or a hub repository.
 
         Args:
             torch_dtype: of all weights; but with fp16 the autoencoder, which overflows in it, is loaded in fp32.
+            text_quantization: as in `from_pretrained`.
             **hub_options: `cache_dir`, `local_files_only`, `revision`, `token`.
         Raises: MissingWeights, DamagedCheckpoint.
         """
         vae_dtype = torch.float32 if torch_dtype == torch.float16 else torch_dtype
         return cls(
             tokenizer=load_tokenizer(text_encoder, **hub_options),
-            text_encoder=load_text_encoder(text_encoder, torch_dtype=torch_dtype, **hub_options),
+            text_encoder=load_text_encoder(text_encoder, torch_dtype, text_quantization, **hub_options),
             vae=AutoencoderKLOpenSora.from_pretrained(vae, torch_dtype=vae_dtype, **hub_options),
             transformer=OpenSoraTransformer3DModel.from_pretrained(transformer, torch_dtype=torch_dtype, **hub_options),
             scheduler=new_scheduler(),

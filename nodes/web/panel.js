@@ -4,12 +4,12 @@ const PAGE = 30;
 const SEARCH_PAUSE_MS = 300;
 
 const STYLE = `
-.chai-panel { display: flex; flex-direction: column; gap: 10px; height: 100%; padding: 12px; box-sizing: border-box;
+.chai-panel { display: flex; flex-direction: column; gap: 10px; height: 100%; padding: 12px; box-sizing: border-box; container-type: inline-size;
   color: var(--fg-color, var(--input-text, #ddd)); font-size: 13px; overflow: hidden; }
 .chai-panel h3 { margin: 0; font-size: 15px; font-weight: 600; }
 .chai-panel .soft { color: var(--descrip-text, #999); }
 .chai-panel .row { display: flex; gap: 8px; align-items: center; }
-.chai-panel .spread { justify-content: space-between; }
+.chai-panel .spread { justify-content: space-between; flex-wrap: wrap; gap: 6px 8px; }
 .chai-panel input, .chai-panel select { background: var(--comfy-input-bg, #222); color: var(--input-text, #ddd);
   border: 1px solid var(--border-color, #444); border-radius: 6px; padding: 6px 8px; font: inherit; min-width: 0; }
 .chai-panel input[type=search] { flex: 1; }
@@ -22,9 +22,9 @@ const STYLE = `
 .chai-panel :focus-visible { outline: 2px solid #5c94f0; outline-offset: 1px; }
 .chai-gauge { height: 8px; border-radius: 4px; background: var(--comfy-input-bg, #222); overflow: hidden; }
 .chai-gauge > div { height: 100%; background: #5c94f0; border-radius: 4px; }
-.chai-figures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px; }
-.chai-figures > div { background: var(--comfy-input-bg, #222); border-radius: 6px; padding: 6px 8px; min-width: 0; }
-.chai-figures b { display: block; font-size: 17px; font-weight: 600; }
+.chai-figures { display: flex; flex-wrap: wrap; gap: 6px; }
+.chai-figures > div { background: var(--comfy-input-bg, #222); border-radius: 6px; padding: 6px 8px; flex: 1 1 auto; }
+.chai-figures b { display: block; font-size: 17px; font-weight: 600; white-space: nowrap; }
 .chai-list { flex: 1; overflow-y: auto; display: flex; flex-direction: column; gap: 8px; padding-right: 4px; }
 .chai-entry { display: flex; gap: 10px; background: var(--comfy-input-bg, #222); border-radius: 8px; padding: 8px; }
 .chai-entry img, .chai-entry .none { width: 72px; height: 72px; object-fit: cover; border-radius: 6px; flex: none;
@@ -35,6 +35,11 @@ const STYLE = `
 .chai-entry .chip { border-radius: 10px; padding: 0 7px; font-size: 11px; line-height: 18px; background: #5c94f033; }
 .chai-entry .chip.scene { background: #5ec89633; }
 .chai-entry .acts { flex-wrap: wrap; gap: 4px; margin-top: 2px; }
+@container (max-width: 250px) {
+  .chai-entry { flex-direction: column; }
+  .chai-entry img { width: 100%; height: auto; max-height: 150px; }
+  .chai-entry .none { width: 100%; }
+}
 `;
 
 function make(tag, properties = {}, ...children) {
@@ -169,7 +174,7 @@ export class Panel {
       make("div", { class: "chai-figures" },
         figure(rate, "hit rate"), figure(String(stats.hits), "hits"), figure(String(stats.entries), `entries, ${stats.pinned} pinned`)),
       make("div", { class: "row spread", style: "margin-top: 8px" },
-        make("span", { class: "soft", textContent: `${size(stats.bytes)} used, ${stats.policy}` }),
+        make("span", { class: "soft", textContent: `${size(stats.bytes)} used, ${stats.policy.toUpperCase()}` }),
         make("label", { class: "row soft" }, "budget", budget, "GB")),
       make("div", { class: "chai-gauge", style: "margin-top: 6px", title: `${(100 * used).toFixed(1)} % of the budget` },
         make("div", { style: `width: ${Math.max(used ? 1 : 0, 100 * used)}%` })),
