@@ -256,7 +256,7 @@ def _choose(
                 entry = entry_by_number(connection, int(entries[i]))
                 if entry is None or not has_file(entry):
                     reason = "file missing"
-            serves = np.unique(passing[1][passing[0] == entries[i]]).tolist()
+            serves = sorted(passing[1][passing[0] == entries[i]].tolist()) if covers[i] else []
             candidate = _candidate(wanted, matches, int(line[i]), serves, reason, words)
             if candidate is not None and reason is None:
                 taken, taken_entry = candidate, entry
