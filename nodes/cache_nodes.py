@@ -193,7 +193,7 @@ class PickDonor(Node):
             phrases = ", ".join(p.text for p in opened.phrases(entry) if p.kind != "prompt")
         widgets = {name: values.get(name) for name in ("search", "rank", "entry")}
         RETRIEVALS.note(cls.id, call, lambda: _picked(pick(cache.home, widgets, model)), _picked(entry))
-        text = f"#{entry.id}\n{entry.prompt}\nfound by: {phrases or 'its prompt'}\n{entry.hits} hits"
+        text = f"#{entry.id}\n{entry.prompt}\nfound by: {phrases or 'its prompt'}\n{words.counted(entry.hits, 'hit')}"
         return Result((entry.id, host.image_from_frames(frames), text), text)
 
     @classmethod
@@ -222,10 +222,9 @@ def pick(home: Path, values: dict[str, Any], model: str | None) -> Entry:
         fingerprint = find_model(model, handles.settings()).fingerprint(handles.settings())
         shown = [each for each in shown if each.entry.fingerprint == fingerprint]
     if len(shown) < rank:
-        what = f" like {text.strip()!r}" if text.strip() else ""
+        here = words.counted(len(shown), "entry", "entries") + (f" like {text.strip()!r}" if text.strip() else "")
         raise BadRequest(
-            f"The cache has {len(shown)} entries{what}, so there is no number {rank}: make a video first, or "
-            "search for something else."
+            f"The cache has {here}, so there is no number {rank}: make a video first, or search for something else."
         )
     return shown[rank - 1].entry
 

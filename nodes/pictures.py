@@ -6,6 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .words import counted
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -63,7 +65,9 @@ def cache_picture(
                 small = small.resize((round(small.width * times), round(small.height * times)))
             picture.paste(small, (x + (cell - 10 - small.width) // 2, y + 4))
         colour = _PINNED if each.entry.is_pinned else _INK
-        draw.text((x + 6, y + _THUMB + 5), f"#{each.entry.id[:8]}  {each.entry.hits} hits", colour, _font(13))
+        draw.text(
+            (x + 6, y + _THUMB + 5), f"#{each.entry.id[:8]}  {counted(each.entry.hits, 'hit')}", colour, _font(13)
+        )
         draw.text((x + 6, y + _THUMB + 22), _fitting(draw, each.entry.prompt, cell - 24), _SOFT, _font(12))
     return np.asarray(picture)
 

@@ -32,7 +32,8 @@ def report_text(request: GenerationRequest, report: Report) -> str:
     if reuse is not None:
         lines.append(f"{_headline(reuse)}: {report.steps} steps, {report.making_seconds:.1f} s{_gain(report)}")
         if reuse.reused_steps:
-            lines.append(f"attended to the donor in steps {', '.join(map(str, reuse.reused_steps))}")
+            steps = "step" if len(reuse.reused_steps) == 1 else "steps"
+            lines.append(f"attended to the donor in {steps} {', '.join(map(str, reuse.reused_steps))}")
         if reuse.start_level is not None:
             lines.append(f"began with {reuse.start_level:.0%} noise")
         if reuse.stored_entry_id:
@@ -61,9 +62,10 @@ def stats_text(stats: Stats) -> str:
     """The cache in three lines."""
     rate = "no lookups yet" if stats.hit_rate is None else f"hit rate {stats.hit_rate:.0%}"
     return (
-        f"{stats.entries} entries, {stats.pinned} pinned, {stats.entities} entities\n"
+        f"{counted(stats.entries, 'entry', 'entries')}, {stats.pinned} pinned, "
+        f"{counted(stats.entities, 'entity', 'entities')}\n"
         f"{size_text(stats.bytes)} of {size_text(stats.budget_bytes)}, policy {stats.policy}\n"
-        f"{stats.hits} hits, {stats.misses} misses, {rate}; {stats.evicted} evicted"
+        f"{counted(stats.hits, 'hit')}, {counted(stats.misses, 'miss', 'misses')}, {rate}; {stats.evicted} evicted"
     )
 
 
@@ -75,10 +77,14 @@ def entries_text(shown: Iterable[Shown]) -> str:
         score = "" if each.score is None else f"{each.score:.2f} {'match' if each.is_match else 'no match'}  "
         pinned = "pinned  " if entry.is_pinned else ""
         made = datetime.fromtimestamp(entry.created).strftime("%Y-%m-%d %H:%M")
-        lines.append(
-            f"#{entry.id[:8]}  {score}{pinned}{entry.hits} hits  {size_text(entry.bytes)}  {made}  {entry.prompt}"
-        )
+        hits = counted(entry.hits, "hit")
+        lines.append(f"#{entry.id[:8]}  {score}{pinned}{hits}  {size_text(entry.bytes)}  {made}  {entry.prompt}")
     return "\n".join(lines)
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """1 hit, 2 hits."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def size_text(count: int) -> str:

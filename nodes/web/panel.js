@@ -13,7 +13,7 @@ const STYLE = `
 .chai-panel input, .chai-panel select { background: var(--comfy-input-bg, #222); color: var(--input-text, #ddd);
   border: 1px solid var(--border-color, #444); border-radius: 6px; padding: 6px 8px; font: inherit; min-width: 0; }
 .chai-panel input[type=search] { flex: 1; }
-.chai-panel input[type=number] { width: 74px; }
+.chai-panel input[type=number] { width: 64px; box-sizing: border-box; }
 .chai-panel button { background: var(--comfy-input-bg, #222); color: var(--input-text, #ddd); cursor: pointer;
   border: 1px solid var(--border-color, #444); border-radius: 6px; padding: 2px 7px; font: inherit; font-size: 12px; }
 .chai-panel button:hover { filter: brightness(1.25); }
@@ -172,7 +172,8 @@ export class Panel {
     });
     this.figures.replaceChildren(
       make("div", { class: "chai-figures" },
-        figure(rate, "hit rate"), figure(String(stats.hits), "hits"), figure(String(stats.entries), `entries, ${stats.pinned} pinned`)),
+        figure(rate, "hit rate"), figure(String(stats.hits), stats.hits === 1 ? "hit" : "hits"),
+        figure(String(stats.entries), `${stats.entries === 1 ? "entry" : "entries"}, ${stats.pinned} pinned`)),
       make("div", { class: "row spread", style: "margin-top: 8px" },
         make("span", { class: "soft", textContent: `${size(stats.bytes)} used, ${stats.policy.toUpperCase()}` }),
         make("label", { class: "row soft" }, "budget", budget, "GB")),

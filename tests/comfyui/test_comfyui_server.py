@@ -244,7 +244,7 @@ def test_the_second_example_shows_a_full_run_and_a_hit_side_by_side(server):
 def test_the_third_example_starts_from_a_picture_and_attends_to_the_chosen_donor(server):
     run = server.run(example("image-to-video-with-donor"))
     assert run.end == "execution_success", run.events[-1]
-    assert any("attended to the donor in steps" in text for text in run.texts.values())
+    assert any("attended to the donor in step" in text for text in run.texts.values())
     assert [check_video(server, video)[0] for video in run.videos] == [17]
 
 
