@@ -16,9 +16,10 @@ from .conditioning import like_its_start, read_start
 from .donors import Donors, shape_of
 from .enhance import DEMO as DEMO_ENHANCER
 from .enhance import Enhanced, Enhancer, OnText
-from .errors import Cancelled, ChaiError
+from .errors import BadRequest, Cancelled, ChaiError
 from .fingerprint import stamp
 from .loading import LoadedModel, Machine, MemoryHost, choose_machine, load, memory_in_plain_words
+from .mag_ratios import ratios_of
 from .memory import give_back_freed_memory, keep_freed_memory
 from .models import DEMO, Model, find_model
 from .ordering import RunOrder, arrange
@@ -87,6 +88,11 @@ class Engine:
         )
         if request.seed is None:
             request = replace(request, seed=secrets.randbelow(2**32))
+        if request.acceleration == "magcache" and not ratios_of(model, self.settings):
+            raise BadRequest(
+                f"MagCache needs to know {name}, which was not measured here: run python app.py bench magcache --model "
+                f"{name} --save, or choose first-block."
+            )
         start = read_start(request)
         notes = (start.note,) if start is not None and start.note else ()
         reuse = self._donors_for(model).find(request)

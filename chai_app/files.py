@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import CannotWrite
 
 _LEAST_FREE_BYTES = 1_000_000
+
+
+def remembered(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that remembers what can be found out again; empty where none is whole."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 @contextmanager

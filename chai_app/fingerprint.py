@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import CannotWrite
-from .files import whole_file
+from .files import remembered, whole_file
 
 _SUFFIXES = (".safetensors", ".bin", ".json", ".model")
 _REMEMBERED_BYTES = 2**26  # smaller files are read again within milliseconds
@@ -34,13 +34,13 @@ def fingerprint(folders: Iterable[tuple[str, Path]], memory: Path) -> str:
         memory: a JSON file that remembers the checksums of large files by path, size and time of change; it may not
             exist, and a place that cannot be written only means that nothing is remembered.
     """
-    remembered = _read(memory)
-    known = dict(remembered)
+    before = remembered(memory)
+    known = dict(before)
     whole = hashlib.sha256()
     for part, folder in sorted(folders):
         for path in sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and p.is_file()):
             whole.update(f"{part}/{path.name} {_checksum(path, known)}\n".encode())
-    if known != remembered:
+    if known != before:
         _remember(memory, known)
     return whole.hexdigest()[:16]
 
@@ -59,14 +59,6 @@ def _checksum(path: Path, known: dict[str, str]) -> str:
     if status.st_size >= _REMEMBERED_BYTES:
         known[key] = checksum
     return checksum
-
-
-def _read(memory: Path) -> dict[str, str]:
-    try:
-        values = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _remember(memory: Path, known: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import BadRequest, ChaiError
+from .mag_ratios import ratios_of
 from .models import Model
 from .settings import Settings
 
@@ -44,6 +45,7 @@ class LoadedModel:
     fingerprint: str
     pipeline: OpenSoraPipeline
     notes: tuple[str, ...] = ()
+    mag_ratios: tuple[float, ...] = ()
 
 
 class MemoryHost(Protocol):
@@ -91,7 +93,7 @@ def load(model: Model, machine: Machine, settings: Settings) -> LoadedModel:
         pipeline = _load_pipeline(model, machine, quantization)
         if settings.compile != "off":
             _compile(pipeline, settings.compile)
-        return LoadedModel(model, machine, model.fingerprint(settings), pipeline, notes)
+        return LoadedModel(model, machine, model.fingerprint(settings), pipeline, notes, ratios_of(model, settings))
 
 
 @contextmanager

@@ -49,7 +49,8 @@ RELEASED_PARTS = (
 @dataclass(frozen=True)
 class Model:
     """A model whose weights are here. parts maps transformer, vae and text_encoder to their folders; folder is the
-    one that holds them all in diffusers' layout, None for the published parts."""
+    one that holds them all in diffusers' layout, None for the published parts. mag_ratios are those that it brings for
+    MagCache (`mag_ratios.ratios_of` has the last word)."""
 
     name: str
     about: str
@@ -57,6 +58,7 @@ class Model:
     folder: Path | None = None
     defaults: RequestDefaults = field(default_factory=RequestDefaults)
     vocabulary: Vocabulary | None = None
+    mag_ratios: tuple[float, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -157,9 +159,10 @@ def _read_folder_as_of(folder: Path, _stamp: Stamp) -> Model:
         defaults = RequestDefaults(**{k: v for k, v in card.get("defaults", {}).items() if k in known})
         vocabulary = Vocabulary.from_json(card["vocabulary"]) if "vocabulary" in card else None
         name, about = card.get("name", folder.resolve().name), card.get("about", "")
-    except (AttributeError, KeyError, TypeError) as error:
+        mag_ratios = tuple(float(ratio) for ratio in card.get("mag_ratios", ()))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedCheckpoint(f"{folder / 'chai.json'} is damaged ({error}): fetch the model again.") from error
-    return Model(name, about, parts, folder, defaults, vocabulary)
+    return Model(name, about, parts, folder, defaults, vocabulary, mag_ratios)
 
 
 def _read_card(path: Path) -> dict[str, Any]:

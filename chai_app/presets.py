@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ACCELERATIONS = ("none", "first-block", "taylorseer", "pab", "fastercache", "text-kv")
+ACCELERATIONS = ("none", "first-block", "taylorseer", "pab", "fastercache", "text-kv", "magcache")
 """diffusers' techniques that reuse within a run what changes little from step to step; `opensora.acceleration` says
 how each is set."""
 

@@ -148,7 +148,7 @@ class Run:
         total_steps = steps * request.num_loops
         self._tell(0, total_steps, None)
         with ExitStack() as stack:
-            stack.enter_context(accelerated(pipeline, self._acceleration))
+            stack.enter_context(accelerated(pipeline, self._acceleration, steps, loaded.mag_ratios))
             reuse = (
                 None
                 if not donors

@@ -16,7 +16,7 @@ SUBJECT_ROOMS = {
     "attention": {"attention"},
     "cache": {"cache"},
     "enhance": {"enhance"},
-    "models": {"models", "vocabulary", "fingerprint", "weights"},
+    "models": {"models", "vocabulary", "fingerprint", "weights", "mag_ratios"},
     "numbers": {"numbers"},
     "opensora": {"opensora"},
     "prompts": {"prompts"},

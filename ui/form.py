@@ -37,6 +37,7 @@ _ACCELERATION_WORDS = {
     "pab": "pab: attention is not computed at every step",
     "fastercache": "fastercache: attention and guidance are not computed at every step",
     "text-kv": "text-kv: attention to the text is prepared once",
+    "magcache": "magcache: skip steps whose blocks would add nearly what they added before",
 }
 _WORDS = {
     "reuse": "reuse",

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..files import whole_file
+from ..files import remembered, whole_file
 from .entries import KINDS, Kind
 from .errors import CacheError
 
@@ -144,7 +144,7 @@ def _figures(threshold: float, matching: list[float], different: list[float]) ->
 def thresholds_for(embedder: Embedder, home: Path) -> Thresholds:
     """Those of `home`, else those that are shipped, else the strict defaults."""
     for path in (home / "thresholds.json", _SHIPPED):
-        values = _read(path).get(embedder.fingerprint)
+        values = remembered(path).get(embedder.fingerprint)
         if isinstance(values, dict):
             try:
                 return Thresholds(**{kind: float(values[kind]) for kind in KINDS if kind in values})
@@ -159,7 +159,7 @@ def save_thresholds(embedder: Embedder, thresholds: Thresholds, home: Path) -> N
     Raises: CannotWrite if the system refuses.
     """
     path = home / "thresholds.json"
-    values = {**_read(path), embedder.fingerprint: {"embedder": embedder.name, **asdict(thresholds)}}
+    values = {**remembered(path), embedder.fingerprint: {"embedder": embedder.name, **asdict(thresholds)}}
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
@@ -194,11 +194,3 @@ def draw(calibration: Calibration, path: Path) -> None:
         pen.text((width // 3, floor + 4), "green: should match; red: should not", fill="dimgray")
     with whole_file(path) as temporary:
         picture.save(temporary, "PNG")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

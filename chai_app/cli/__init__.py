@@ -120,5 +120,5 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.simplefilter("ignore")
-    for name in ("xformers", "torch", "torchao", "accelerate"):
+    for name in ("xformers", "torch", "torch.utils._pytree", "torchao", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)

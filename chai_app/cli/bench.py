@@ -17,6 +17,7 @@ BENCHES = {
     "step": "one step against the original code",
     "card": "the model in its full size on a GPU",
     "pareto": "time and quality of reuse within and across runs",
+    "magcache": "what MagCache has to know of a model",
     "profile": "where the time of a run goes",
     "growth": "time and memory as videos grow",
     "cache": "lookup, storage and thresholds",

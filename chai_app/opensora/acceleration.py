@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,15 @@ if TYPE_CHECKING:
     from .pipeline import OpenSoraPipeline
 
 FIRST_BLOCK_THRESHOLD = 0.15  # relative change of the first block's output below which the other blocks are skipped
+MAGCACHE_THRESHOLD, MAGCACHE_MOST_SKIPPED = 0.12, 3  # of the error that adds up; steps in a row
 
 
-def configuration(name: str, pipeline: OpenSoraPipeline) -> Any:
+def configuration(name: str, pipeline: OpenSoraPipeline, steps: int = 30, mag_ratios: Sequence[float] = ()) -> Any:
     """What diffusers' `enable_cache` takes for the technique called `name` in `presets.ACCELERATIONS`.
 
-    Raises: ValueError for another name.
+    Args:
+        steps: of the run; mag_ratios: of the model (`chai_app.mag_ratios`). MagCache wants both.
+    Raises: ValueError for another name, or for MagCache without ratios.
     """
     import diffusers
     import torch
@@ -51,18 +54,30 @@ def configuration(name: str, pipeline: OpenSoraPipeline) -> Any:
             current_timestep_callback=timestep,
             tensor_format="BCFHW",
         )
+    if name == "magcache":
+        return diffusers.MagCacheConfig(
+            threshold=MAGCACHE_THRESHOLD,
+            max_skip_steps=MAGCACHE_MOST_SKIPPED,
+            num_inference_steps=steps,
+            mag_ratios=list(mag_ratios) or None,
+        )
     if name == "text-kv":
         return diffusers.TextKVCacheConfig()
     raise ValueError(f"there is no technique {name!r}")
 
 
 @contextmanager
-def accelerated(pipeline: OpenSoraPipeline, name: str | None) -> Iterator[None]:
-    """Within the block a technique is on; however the block ends, it is off again. None and "none" do nothing."""
+def accelerated(
+    pipeline: OpenSoraPipeline, name: str | None, steps: int = 30, mag_ratios: Sequence[float] = ()
+) -> Iterator[None]:
+    """Within the block a technique is on; however the block ends, it is off again. None and "none" do nothing.
+
+    Args: as in `configuration`.
+    """
     if name in (None, "none"):
         yield
         return
-    pipeline.transformer.enable_cache(configuration(str(name), pipeline))
+    pipeline.transformer.enable_cache(configuration(str(name), pipeline, steps, mag_ratios))
     try:
         yield
     finally:

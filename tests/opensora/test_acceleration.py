@@ -27,7 +27,7 @@ def run(pipeline, name: str | None) -> tuple[torch.Tensor, int]:
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(1, 7, 32, generator=generator)
     size = {"height": 64, "width": 96, "num_frames": 17, "num_inference_steps": STEPS, "guidance_scale": 4.0}
-    with accelerated(pipeline, name):
+    with accelerated(pipeline, name, STEPS, [1.0] * STEPS):
         latents = pipeline(prompt_embeds=states, generator=generator, output_type="latent", **size).latents
     for handle in handles:
         handle.remove()
@@ -45,7 +45,12 @@ def test_a_technique_stays_near_the_plain_run_and_leaves_no_trace(pipeline, name
     assert float((latents - plain).norm() / plain.norm()) < 0.3
     if name in ("none", "text-kv"):
         assert torch.equal(latents, plain)
-    elif name in ("taylorseer", "pab", "fastercache"):  # how often the first block lets go depends on the video
+    elif name in (
+        "taylorseer",
+        "pab",
+        "fastercache",
+        "magcache",
+    ):  # how often the first block lets go depends on the video
         assert done < all_of_them
 
 
@@ -53,6 +58,11 @@ def test_it_is_off_again_after_an_error(pipeline):
     with pytest.raises(RuntimeError), accelerated(pipeline, "first-block"):
         raise RuntimeError
     assert not pipeline.transformer.is_cache_enabled
+
+
+def test_magcache_without_ratios_is_refused(pipeline):
+    with pytest.raises(ValueError, match="mag_ratios"), accelerated(pipeline, "magcache", STEPS):
+        pass
 
 
 def test_another_name_is_refused(pipeline):
