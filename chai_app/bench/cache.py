@@ -134,6 +134,41 @@ def lookup_figures(entities: int, dim: int, folder: Path) -> dict[str, Any]:
         }
 
 
+def lookup_table(lines: Sequence[dict[str, Any]]) -> str:
+    """The lines of `lookup_figures`; milliseconds are those of a lookup of three entities, by the clock, then those of
+    the quietest hundred and of the processor alone."""
+    text = [
+        "| entities | entries | width | index | p50 ms | p99 ms | quietest p99 | CPU p99 | recall@1 | recall@10 "
+        "| open s | first lookup s | build s | index MB |",
+        "| --- |" + " --- |" * 13,
+    ]
+    for line in lines:
+        times = [line["wall_ms"]["p50"], *(line[what]["p99"] for what in ("wall_ms", "quietest_ms", "cpu_ms"))]
+        recall = f"{line['recall_at_1']:.3f} | {line['recall_at_10']:.3f}"
+        text.append(
+            f"| {line['entities']:,} | {line['entries']:,} | {line['dim']} | {line['index']} "
+            f"| {' | '.join(f'{ms:.2f}' for ms in times)} | {recall} | {line['open_s']:.2f} "
+            f"| {line['first_lookup_s']:.2f} | {line['build_graph_s']:.1f} | {line['index_bytes'] / 1e6:.1f} |"
+        )
+    return "\n".join(text)
+
+
+def draw_lookups(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Milliseconds of a lookup, and of opening the cache, against its entities."""
+    from .plots import BLUE, GREY, RED, figure
+
+    entities = [line["entities"] for line in lines]
+    with figure(path, figsize=(7, 4)) as (_, axes):
+        axes.plot(entities, [line["wall_ms"]["p50"] for line in lines], "-o", color=BLUE, label="lookup, median")
+        axes.plot(
+            entities, [line["wall_ms"]["p99"] for line in lines], "-s", color=RED, label="lookup, 99th percentile"
+        )
+        axes.plot(entities, [1e3 * line["open_s"] for line in lines], "-^", color=GREY, label="opening the cache")
+        axes.set(xscale="log", yscale="log", xlabel="entities in the cache", ylabel="milliseconds")
+        axes.set(title=f"What the cache costs as it grows (width {lines[0]['dim']})")
+        axes.legend(loc="upper left")
+
+
 def _fill(cache: LatentCache, embeddings: Floats) -> None:
     """Rows and files as inserts would leave them, in one transaction: 100,000 times fsync would measure the disk."""
     from ..cache import rows
@@ -268,30 +303,29 @@ def threshold_figures(picture: Path | None, ship: bool) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="bench cache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--entities", type=int, default=100_000)
+    parser.add_argument("--entities", type=int, nargs="+", default=[100_000], help="sizes of caches, one by one")
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--clips", type=int, default=16, help="rendered clips for storage")
     parser.add_argument("--picture", type=Path, help="draw the thresholds here, as PNG")
     parser.add_argument("--ship", action="store_true", help="make the thresholds those that are shipped")
+    parser.add_argument("--plot", type=Path, help="draw lookups and openings against entities here")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args(arguments)
     figures = header("cache", arguments, SEED, ("faiss-cpu", "numpy", "safetensors"))
     print(printed(figures))
     if "lookup" in options.parts:
-        with tempfile.TemporaryDirectory() as folder:
-            line = figures["lookup"] = lookup_figures(options.entities, options.dim, Path(folder) / "home")
-        print("\nentities | dim | index | recall@1 | @10 | open s | first lookup s")
-        print(
-            f"{line['entities']:,} | {line['dim']} | {line['index']} | {line['recall_at_1']:.3f} | "
-            f"{line['recall_at_10']:.3f} | {line['open_s']:.2f} | {line['first_lookup_s']:.2f}"
-        )
-        print(f"\nms of a lookup of {ENTITIES_A_LOOKUP} entities | p50 | p99")
-        for what in ("wall_ms", "quietest_ms", "cpu_ms"):
-            print(f"{what} | {line[what]['p50']:.2f} | {line[what]['p99']:.2f}")
-        rest = ("entries", "hits", "read_from_rows_s", "build_graph_s", "database_bytes", "index_bytes")
-        print("  ".join(f"{name} {line[name]:,.6g}" for name in rest))
+        lines: list[dict[str, Any]] = []
+        for entities in options.entities:
+            with tempfile.TemporaryDirectory() as folder:
+                lines.append(lookup_figures(entities, options.dim, Path(folder) / "home"))
+        figures["lookup"] = lines
+        print(f"\n{lookup_table(lines)}")
+        if options.plot is not None:
+            draw_lookups(lines, options.plot)
     if "storage" in options.parts:
         figures["storage"] = storage_figures(*demo_latents(options.clips))
         print("\nstorage | bytes | three latents | relative error | pixel values changed | by at most | PSNR dB")

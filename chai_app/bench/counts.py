@@ -174,7 +174,9 @@ def printed(table: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="bench counts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--things", type=int, default=48, help="of 48; each is asked for with three counts")
     parser.add_argument("--full-steps", type=int, default=30)
     parser.add_argument("--fast-steps", type=int, help="of a hit; the model's own if left out")
