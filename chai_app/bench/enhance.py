@@ -27,7 +27,7 @@ from .enhance_speed import Size, Speed, measure_steps, new_model, selection_ms
 from .header import header, printed
 
 PARTS = ("quality", "speed")
-DIALS = (0.25, 0.5, 0.75, 1.0)
+DIALS, OTHER_DIALS = (0.35, 0.5, 0.65, 0.8, 1.0), (0.5, 0.65, 1.0)  # at the main batch size, and at others
 MAIN_BATCH = 16
 BATCHES = (1, 4, 8, 16, 32)
 TINY = Size(layers=2, hidden=64, expert=16, heads=2)
@@ -35,12 +35,12 @@ TINY = Size(layers=2, hidden=64, expert=16, heads=2)
 
 def all_arms() -> list[Arm]:
     """Every arm; the further ones of each rival reach down to as few experts as Lynx."""
-    return arms(DIALS, fewer=(1, 2, 4, 6), first=(6, 4, 3, 2), random_dials=(0.5, 1.0))
+    return arms(DIALS, fewer=(1, 2, 4, 6), first=(6, 4, 3, 2), random_dials=(0.5, 1.0), binned_dials=(0.35, 0.5, 0.75))
 
 
 def chosen_arms(batch_size: int, names: Sequence[str]) -> list[Arm]:
     """Every arm at the main batch size, Lynx alone at the others; of these, plain and those that were named, if any."""
-    offered = all_arms() if batch_size == MAIN_BATCH else arms((0.5, 0.75, 1.0))
+    offered = all_arms() if batch_size == MAIN_BATCH else arms(OTHER_DIALS)
     order = {name: i for i, name in enumerate(["plain", *names])}
     return sorted((arm for arm in offered if not names or arm.name in order), key=lambda arm: order.get(arm.name, 0))
 

@@ -25,13 +25,18 @@ class Arm:
 
 
 def arms(
-    dials: Iterable[float], fewer: Iterable[int] = (), first: Iterable[int] = (), random_dials: Sequence[float] = ()
+    dials: Iterable[float],
+    fewer: Iterable[int] = (),
+    first: Iterable[int] = (),
+    random_dials: Sequence[float] = (),
+    binned_dials: Iterable[float] = (),
 ) -> list[Arm]:
-    """Plain; Lynx at each dial; each token with `fewer` experts; OEA with its `first` experts fixed; random sets as
-    large as Lynx's at `random_dials`."""
+    """Plain; Lynx at each dial, and with the paper's votes at `binned_dials`; each token with `fewer` experts; OEA with
+    its `first` experts fixed; random sets as large as Lynx's at `random_dials`."""
     return [
         Arm("plain", None),
         *(Arm(f"Lynx {dial:g}", lynx_policy(dial)) for dial in dials),
+        *(Arm(f"Lynx, binned, {dial:g}", lynx_policy(dial, "binned")) for dial in binned_dials),
         *(Arm(f"k - {number}", fewer_experts(number)) for number in fewer),
         *(Arm(f"OEA {number}", opportunistic(number)) for number in first),
         *(Arm(f"random as Lynx {dial:g}", random_set(dial)) for dial in random_dials),

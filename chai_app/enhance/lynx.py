@@ -4,8 +4,10 @@ Decoding a batch is bound by memory: its time grows with the number of distinct 
 each nearly all 64 are somebody's. Most of them are nobody's first choice. Here each token's vote for an expert counts
 by how near it comes to the token's best; experts with few confident votes give way to those that are needed anyway.
 
-Source: arXiv 2411.08982, AffinityBinning. The dial is ours: where the paper reads one threshold off the scores, it
-moves that threshold through their distribution.
+Source: arXiv 2411.08982, AffinityBinning. Two things are ours. The dial: where the paper reads one threshold off the
+scores, it moves that threshold through their distribution. And the votes: the square of the weight that a token gives
+an expert, which is what leaving the expert out costs that token in squared error; with the same number of experts it
+loses less than the paper's bins of log-ratios (docs/enhance.md). Those are here too, as `votes="binned"`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import BadRequest
 from .routing import Choice, Policy, Statistics, apply_policy, policy_on, remove_policy
@@ -21,19 +23,22 @@ from .routing import Choice, Policy, Statistics, apply_policy, policy_on, remove
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEFAULT_DIAL = 0.75
+Votes = Literal["squared", "binned"]
+"""What a token's vote for an expert counts: the square of its weight, or the paper's bin of its log-ratio."""
+
+DEFAULT_DIAL = 0.65
 _WIDEST = 1.5  # standard deviations from the mean score at either end of the dial
 
 
-def apply_lynx(model: Any, dial: float = DEFAULT_DIAL) -> Statistics:
+def apply_lynx(model: Any, dial: float = DEFAULT_DIAL, votes: Votes = "squared") -> Statistics:
     """Share experts in the decode steps of `model`, a transformers model, until `remove_lynx`.
 
     Args:
         dial: 0 is exact, 1 keeps little more than each token's best expert.
     Returns: experts touched before and after, per layer; it goes on counting.
-    Raises: BadRequest for a dial outside 0 to 1, or a model without routers.
+    Raises: BadRequest for a dial outside 0 to 1, other votes, or a model without routers.
     """
-    return apply_policy(model, lynx_policy(dial))
+    return apply_policy(model, lynx_policy(dial, votes))
 
 
 def remove_lynx(model: Any) -> None:
@@ -42,19 +47,21 @@ def remove_lynx(model: Any) -> None:
 
 
 @contextmanager
-def lynx(model: Any, dial: float = DEFAULT_DIAL) -> Iterator[Statistics]:
+def lynx(model: Any, dial: float = DEFAULT_DIAL, votes: Votes = "squared") -> Iterator[Statistics]:
     """Lynx is on within the block, and off after it, however it ends."""
-    with policy_on(model, lynx_policy(dial)) as statistics:
+    with policy_on(model, lynx_policy(dial, votes)) as statistics:
         yield statistics
 
 
-def lynx_policy(dial: float) -> Policy:
+def lynx_policy(dial: float, votes: Votes = "squared") -> Policy:
     """What Lynx does with one layer's choice."""
+    if votes not in get_args(Votes):
+        raise BadRequest(f"Lynx has no votes {votes!r}: choose one of {', '.join(get_args(Votes))}.")
     if not 0 <= dial <= 1:
         raise BadRequest(f"Lynx's dial is {dial:g}: give a number from 0 (exact) to 1 (fewest experts).")
 
     def share(choice: Choice) -> Tensor:
-        return choice.experts if dial == 0 else remap(choice, needed(choice, dial))
+        return choice.experts if dial == 0 else remap(choice, needed(choice, dial, votes))
 
     return share
 
@@ -68,19 +75,25 @@ def bins(num_experts: int, top_k: int) -> tuple[float, int]:
     return max(1.0, halvings), min(8, max(5, round(3 + halvings)))
 
 
-def scores(choice: Choice) -> Tensor:
-    """(N,) in log B: 0 is one token's first choice; a bin further down, B such votes count as one of the bin above.
-    Experts that no voter chose have -inf."""
-    alpha, beta = bins(choice.logits.shape[1], choice.experts.shape[1])
-    chosen = choice.logits.gather(1, choice.experts)  # (B, k)
-    ratio = chosen - chosen.amax(1, keepdim=True)
-    votes = float(choice.num_voters) ** (ratio * alpha).floor().clamp(-beta, 0)
-    votes = votes * choice.is_voter[:, None]
-    total = votes.new_zeros(choice.logits.shape[1]).index_add(0, choice.experts.flatten(), votes.flatten())
+def scores(choice: Choice, votes: Votes = "squared") -> Tensor:
+    """(N,) in log B: what the votes of all tokens for an expert come to. Experts that no voter chose have -inf.
+
+    squared: a vote is the square of the expert's share in the token's weights. binned: 0 is one token's first choice;
+    a bin further down, B such votes count as one of the bin above.
+    """
+    if votes == "squared":
+        each = choice.shares.square()
+    else:
+        alpha, beta = bins(choice.logits.shape[1], choice.experts.shape[1])
+        chosen = choice.logits.gather(1, choice.experts)  # (B, k)
+        ratio = chosen - chosen.amax(1, keepdim=True)
+        each = float(choice.num_voters) ** (ratio * alpha).floor().clamp(-beta, 0)
+    each = each * choice.is_voter[:, None]
+    total = each.new_zeros(choice.logits.shape[1]).index_add(0, choice.experts.flatten(), each.flatten())
     return total.log() / math.log(choice.num_voters)
 
 
-def needed(choice: Choice, dial: float) -> Tensor:
+def needed(choice: Choice, dial: float, votes: Votes = "squared") -> Tensor:
     """(N,) bool: the experts that the batch goes on with.
 
     Every voter's best, the k of the highest scores, and those whose score is above the mean of all touched experts by
@@ -88,7 +101,7 @@ def needed(choice: Choice, dial: float) -> Tensor:
     """
     import torch
 
-    score = scores(choice)
+    score = scores(choice, votes)
     is_touched = score.isfinite()
     count = is_touched.sum()
     finite = torch.where(is_touched, score, 0.0)

@@ -21,18 +21,31 @@ NO_EXPERT = -1
 _TOLERANCE = 0.02  # of normalised weights; bf16 rounds to 0.004
 
 
+Scoring = Literal["softmax", "sigmoid"]
+
+
 @dataclass(frozen=True)
 class Choice:
     """What the routers of one layer chose for the tokens of one decode step.
 
     logits: (B, N) fp32, before softmax or sigmoid. experts: (B, k) int64, distinct in each row. is_voter: (B,), False
-    for texts that are finished and only fill the batch; num_voters of them are True.
+    for texts that are finished and only fill the batch; num_voters of them are True. scoring makes weights of logits.
     """
 
     logits: Tensor
     experts: Tensor
     is_voter: Tensor
     num_voters: int
+    scoring: Scoring = "softmax"
+
+    @property
+    def shares(self) -> Tensor:
+        """(B, k): the weights of the chosen experts, in each row as shares of 1."""
+        logits = self.logits.gather(1, self.experts)
+        if self.scoring == "softmax":
+            return logits.softmax(1)
+        weights = logits.sigmoid()
+        return weights / weights.sum(1, keepdim=True)
 
 
 Policy = Callable[[Choice], "Tensor"]
@@ -101,7 +114,7 @@ class Router:
     module: nn.Module
     num_experts: int
     top_k: int
-    scoring: Literal["softmax", "sigmoid"]
+    scoring: Scoring
 
 
 def find_routers(model: nn.Module) -> list[Router]:
@@ -146,7 +159,7 @@ def _tried(name: str, module: Any, top_k: int) -> Router | None:
         sigmoid_error = float((by_sigmoid - wanted).abs().max())
     if min(softmax_error, sigmoid_error) > _TOLERANCE:
         raise BadRequest(f"The router {name} weighs its experts by neither a softmax nor a sigmoid: leave Lynx off.")
-    scoring: Literal["softmax", "sigmoid"] = "softmax" if softmax_error <= sigmoid_error else "sigmoid"
+    scoring: Scoring = "softmax" if softmax_error <= sigmoid_error else "sigmoid"
     return Router(name, module, weight.shape[0], top_k, scoring)
 
 
@@ -205,7 +218,7 @@ class Rerouting:
             if self._step is None:
                 return None
             logits, weights, experts = output
-            choice = Choice(logits.float(), experts, *self._step)
+            choice = Choice(logits.float(), experts, *self._step, router.scoring)
             chosen = self._policy(choice)
             weights, new = reweighted(choice, weights, chosen, router.scoring)
             count.steps += 1
@@ -216,9 +229,7 @@ class Rerouting:
         return reroute
 
 
-def reweighted(
-    choice: Choice, weights: Tensor, chosen: Tensor, scoring: Literal["softmax", "sigmoid"]
-) -> tuple[Tensor, Tensor]:
+def reweighted(choice: Choice, weights: Tensor, chosen: Tensor, scoring: Scoring) -> tuple[Tensor, Tensor]:
     """Weights for the experts of a policy.
 
     Args:

@@ -78,7 +78,7 @@ def test_a_run_at_the_smallest_size_prints_a_line_for_each_arm_and_draws(tmp_pat
     main(["--tiny", "--prompts", "8", "--batches", "1", "4", "--steps", "2", "--json", str(figures)])
     written = json.loads(figures.read_text())
     assert [(row["arm"], row["batch"]) for row in written["quality"]] == [("plain", 1)] + [
-        (arm, 4) for arm in ("plain", "Lynx 0.5", "Lynx 0.75", "Lynx 1")
+        (arm, 4) for arm in ("plain", "Lynx 0.5", "Lynx 0.65", "Lynx 1")
     ]
     alone, plain, half, _, most = written["quality"]
     assert plain["texts_same"] == plain["tokens_agreed"] == 1

@@ -56,15 +56,31 @@ def test_a_batch_whose_tokens_all_agree_is_unchanged(dial):
     assert torch.equal(lynx_policy(dial)(before), before.experts)
 
 
-def test_a_confident_vote_outweighs_all_lukewarm_ones():
+@pytest.mark.parametrize("votes", ["squared", "binned"])
+def test_a_confident_vote_outweighs_all_lukewarm_ones(votes):
     """Expert 0 is the second of one token, close to its first; expert 1 is the second of all others, far behind."""
     logits = torch.full((8, 12), -20.0)
     logits[torch.arange(8), torch.arange(4, 12)] = 0.0  # each has a best of its own
     logits[0, 0] = -0.01
     logits[1:, 1] = -3.0
-    votes = scores(Choice(logits, logits.topk(2).indices, torch.ones(8, dtype=torch.bool), 8))
-    assert votes[0] > votes[1] > votes[2]
-    assert votes[2] == -math.inf  # nobody's
+    told = scores(Choice(logits, logits.topk(2).indices, torch.ones(8, dtype=torch.bool), 8), votes)
+    assert told[0] > told[1] > told[2]
+    assert told[2] == -math.inf  # nobody's
+
+
+@pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])
+def test_a_squared_vote_is_the_square_of_the_share_in_the_weights(scoring):
+    logits = torch.tensor([[2.0, 1.0, -1.0, -9.0], [1.0, 2.0, -9.0, 0.0]])
+    before = Choice(logits, logits.topk(2).indices, torch.ones(2, dtype=torch.bool), 2, scoring)
+    weights = logits.exp() if scoring == "softmax" else logits.sigmoid()
+    first = (weights[0, 0] / weights[0, :2].sum()) ** 2 + (weights[1, 0] / weights[1, :2].sum()) ** 2
+    torch.testing.assert_close(2 ** scores(before)[0], first)
+    torch.testing.assert_close(before.shares.sum(1), torch.ones(2))
+
+
+def test_votes_of_another_kind_are_refused():
+    with pytest.raises(BadRequest, match="Lynx has no votes 'loud': choose one of squared, binned"):
+        lynx_policy(0.5, "loud")
 
 
 def test_dropped_experts_give_way_to_the_best_of_those_that_stay():
