@@ -77,7 +77,9 @@ class Donors:
         full, fast = request.num_inference_steps, min(request.fast_steps, request.num_inference_steps)
         mode = request.reuse or "auto"
         if mode == "full":
-            return Reuse("full", full, why=("Reuse was switched off.",))
+            is_exact = request.preset == "exact"
+            why = "The preset exact looks at no earlier video." if is_exact else "Reuse was switched off."
+            return Reuse("full", full, why=(why,))
         if mode == "fast":
             return Reuse("fast", fast, why=("The few steps of a hit were asked for, without a donor.",))
         shape = shape_of(request, self._model, may_start=mode != "auto")

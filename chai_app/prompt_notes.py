@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .models import Model
     from .request import GenerationRequest
 
+_TOLD_CHARACTERS = 120  # of what is cut off
+
 
 def prompt_notes(request: GenerationRequest, model: Model) -> tuple[str, ...]:
     """Sentences about the prompt of `request` for a model that is not loaded.
@@ -29,6 +31,7 @@ def prompt_notes(request: GenerationRequest, model: Model) -> tuple[str, ...]:
     if request.original_prompt is not None:
         notes.append(f"The prompt was enhanced; it was {request.original_prompt!r}.")
     if model.vocabulary is not None:
+        notes.append(_other_size(request, model))
         notes.append(model.vocabulary.note(" ".join(text for _, text in split_loops(request.prompt)), model.name))
     if model.tokenizer_file is not None:
         limit = json.loads((model.parts["transformer"] / "config.json").read_text()).get("model_max_length", 300)
@@ -42,7 +45,7 @@ def late_prompt_notes(request: GenerationRequest, loaded: LoadedModel) -> tuple[
         return ()
     scores = (request.aesthetic_score, request.motion_score, request.camera_motion)
     lost = loaded.pipeline.cut_text(request.prompt, *scores)
-    return (f"The prompt has more tokens than the model reads, so this is cut off: {lost!r}.",) if lost else ()
+    return (f"The prompt has more tokens than the model reads, so this is cut off: {_short(lost)!r}.",) if lost else ()
 
 
 def model_texts(request: GenerationRequest) -> list[str]:
@@ -61,6 +64,18 @@ def model_texts(request: GenerationRequest) -> list[str]:
     return texts
 
 
+def _other_size(request: GenerationRequest, model: Model) -> str | None:
+    """A small model, which brings its vocabulary, knows no other size than its own."""
+    own = model.defaults
+    if (request.height, request.width) in ((None, None), (own.height, own.width)):
+        return None
+    return f"The model {model.name} learnt {own.width}x{own.height} alone: at another size things fall apart."
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _TOLD_CHARACTERS else f"{text[:_TOLD_CHARACTERS].rstrip()} …"
+
+
 def _cut_off(text: str, tokenizer_file: Path, limit: int) -> str | None:
     """A sentence that tells what of a cleaned text lies behind `limit` tokens (the mark at the end is one of them)."""
     from tokenizers import Tokenizer
@@ -72,4 +87,6 @@ def _cut_off(text: str, tokenizer_file: Path, limit: int) -> str | None:
     if len(encoding.ids) <= limit:
         return None
     lost = text[encoding.offsets[limit - 1][0] :].strip()
-    return f"The prompt has {len(encoding.ids)} tokens and the model reads {limit}, so this is cut off: {lost!r}."
+    return (
+        f"The prompt has {len(encoding.ids)} tokens and the model reads {limit}, so this is cut off: {_short(lost)!r}."
+    )

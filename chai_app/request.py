@@ -28,16 +28,16 @@ _INTEGER_RANGES: dict[str, tuple[int, int, str]] = {
     "height": (16, 4096, "Height in pixels"),
     "width": (16, 4096, "Width in pixels"),
     "num_frames": (1, 1000, "The number of frames"),
-    "num_inference_steps": (1, 1000, "The number of steps (30 is usual)"),
-    "fast_steps": (1, 1000, "The number of steps of a hit (8 is usual)"),
+    "num_inference_steps": (1, 1000, "The number of steps"),
+    "fast_steps": (1, 1000, "The number of steps of a hit"),
     "seed": (0, MAX_SEED, "The seed"),
     "num_loops": (1, 64, "The number of loops"),
-    "donors": (1, MOST_DONORS, "The number of donors (1 is usual)"),
+    "donors": (1, MOST_DONORS, "The number of donors"),
 }
 _NUMBER_RANGES: dict[str, tuple[float, float, str]] = {
     "fps": (1, 120, "Frames per second"),
-    "guidance_scale": (0, 100, "The guidance scale (7 is usual)"),
-    "fast_guidance_scale": (0, 100, "The guidance scale of few steps (7 is usual)"),
+    "guidance_scale": (0, 100, "The guidance scale"),
+    "fast_guidance_scale": (0, 100, "The guidance scale of few steps"),
     "aesthetic_score": (0, 10, "The aesthetic score (6.5 is usual)"),
     "motion_score": (0, 1000, "The motion score (5 is usual)"),
     "start_level": (0.05, 1, "The noise level that few steps begin at (1 is noise alone)"),
@@ -155,6 +155,13 @@ class GenerationRequest:
                 "A request for 1 frame makes a picture, which cannot start from an image, extend a video or loop: "
                 "ask for more frames."
             )
+
+    @property
+    def can_attend(self) -> bool:
+        """Whether an earlier video can have a part in it: one that starts from a picture or a video, or goes on in
+        loops, looks for no donor and attends to those that are chosen by name."""
+        has_start = self.image is not None or self.extend is not None or self.num_loops > 1
+        return not has_start or self.reuse not in (None, *REUSE_MODES)
 
     def resolved(self, defaults: RequestDefaults) -> Self:
         """The same request with every None that `defaults` or the preset knows about filled in; the seed is left as it

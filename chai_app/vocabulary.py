@@ -50,7 +50,7 @@ class Vocabulary:
         note = f"The {model} model knows {world}; it has never seen: {', '.join(unknown)}."
         if not self._knows_a_thing(prompt):
             note += " No object or scene that it knows is left, so the video will have little to do with the prompt."
-        return note + " For anything else use the real weights: --model opensora-1.2."
+        return note + " For anything else use the real weights, the model opensora-1.2."
 
     def _knows_a_thing(self, prompt: str) -> bool:
         # Objects and scenes go by more names than the lists tell (a goldfish, the woods), colours and motions are

@@ -198,7 +198,7 @@ def test_json_goes_to_a_file_or_to_standard_output_alone(run, tmp_path):
         ([PROMPT, "--duration", "3h"], "Unknown duration '3h': choose one of"),
         ([PROMPT, "--duration", "2s", "--frames", "17"], "either as --duration or as --frames"),
         ([PROMPT, "-o", "nowhere/out.mp4"], "The folder nowhere is not there: make it first"),
-        ([PROMPT, "-o", "nowhere/"], "The folder nowhere is not there: make it first"),
+        ([PROMPT, "-o", "/proc/nowhere/"], "The folder /proc/nowhere cannot be made"),
         ([PROMPT, "-o", "out.avi"], "Unknown kind of file 'out.avi': end its name in .mp4"),
         ([PROMPT, "-f", "avi"], "Unknown format 'avi': choose one of mp4, webm, gif, png"),
         ([PROMPT, "a star", "-o", "out.mp4"], "2 videos cannot all be out.mp4: name a folder"),

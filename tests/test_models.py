@@ -205,7 +205,7 @@ def test_words_never_seen_are_named_with_the_way_to_the_real_weights():
     note = WORLD.note("A red Tiger, with a ball in the jungle; tiger!", "demo")
     assert note == (
         "The demo model knows 2 objects (ball, boat), 1 colour (red), 1 scene (desert), 1 motion (moving up); "
-        "it has never seen: tiger, jungle. For anything else use the real weights: --model opensora-1.2."
+        "it has never seen: tiger, jungle. For anything else use the real weights, the model opensora-1.2."
     )
 
 

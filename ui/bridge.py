@@ -82,6 +82,7 @@ def poll(studio: Studio, values: dict[str, Any]) -> Answer:
             {
                 "id": job.id,
                 "state": job.state,
+                "group": job.group,
                 "words": "a private video" if job.request.is_private else job.request.prompt,
             }
             for job in ended

@@ -1,13 +1,13 @@
 // The page's own script. It holds no state but what is being looked at; everything else is the server's.
 (() => {
   "use strict";
-  const POLL_MS = 700, HIDDEN_POLL_MS = 4000, TYPING_MS = 250, FILL_MS = 20000;
+  const POLL_MS = 700, HIDDEN_POLL_MS = 4000, TYPING_MS = 250, FILL_MS = 1500, MOST_TRIES = 12;
   const PAGES = ["generate", "compare", "cache", "gallery", "system", "numbers"];
   // job is the one that was picked; without one the page follows what runs, or shows what was made last.
   let server = null, upload = null, version = "", cacheChanges = -1, running = null, job = null, shown = null, group = null;
   let known = null, timer = null, failures = 0, page = "generate";
   const params = { cache: {}, gallery: {}, compare: {}, system: {}, numbers: {} };
-  const wait = {};
+  const wait = {}, turns = {};
   const at = (id) => document.getElementById(id);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
@@ -143,6 +143,7 @@
     return answer;
   }
   function look(id) { job = id; sessionStorage.setItem("chai-job", id); }
+  function follow() { job = null; sessionStorage.removeItem("chai-job"); }  // whatever runs
   async function poll(fresh = false) {
     clearTimeout(timer);
     try {
@@ -182,7 +183,7 @@
   }
   function ended(each) {
     const words = { done: "Done", failed: "Failed", cancelled: "Cancelled" }[each.state];
-    toast(`${words}: ${each.words.slice(0, 80)}`, each.state === "failed" ? "c-bad" : "");
+    if (!each.group || each.state === "failed" || page !== "compare") toast(`${words}: ${each.words.slice(0, 80)}`, each.state === "failed" ? "c-bad" : "");
     if (document.hidden && window.Notification && Notification.permission === "granted" && each.state !== "cancelled") {
       const note = new Notification(`CHAI: ${words.toLowerCase()}`, { body: each.words.slice(0, 120), tag: each.id });
       note.onclick = () => { window.focus(); look(each.id); go("generate"); poll(true); };
@@ -192,6 +193,7 @@
   // Pages
   const buttons = () => all("#pages button[role=tab], #pages .overflow-dropdown button");  // what has no room is in the second
   function drawn() {
+    for (const field of all(".c-hidden textarea, .c-hidden input")) field.tabIndex = -1;
     for (const each of buttons()) each.style.order = PAGES.indexOf(each.textContent.trim().toLowerCase());
     for (const [name, text] of Object.entries(early)) if (at(`part-${name}`)) show({ [name]: text });
   }
@@ -205,16 +207,14 @@
   async function refresh(name, more = {}) {
     if (name === "generate" || !server) return;
     if (name === "compare") params.compare.group = group;
-    const answer = await act1(`view_${name}`, { ...params[name], ...more });
-    if (answer && answer.group) group = answer.group;
-  }
-  async function act1(name, args) {
-    try {
-      const answer = await server.act({ act: name, args });
-      if (answer.problem) toast(answer.problem, "c-bad");
-      show(answer.html);
-      return answer;
-    } catch (error) { return null; }
+    const turn = turns[name] = (turns[name] || 0) + 1;
+    let answer;
+    try { answer = await server.act({ act: `view_${name}`, args: { ...params[name], ...more } }); }
+    catch (error) { return; }
+    if (answer.problem) toast(answer.problem, "c-bad");
+    if (turn !== turns[name]) return;  // asked again since: an older answer must not come last
+    show(answer.html);
+    if (answer.group) group = answer.group;
   }
 
   // Filling Gradio's fields from outside
@@ -232,12 +232,14 @@
     toFill.push({ message, words, n: ++fills });
     if (toFill.length === 1) fillNext();
   }
-  function fillNext() {
+  function fillNext(tries = 0) {
     clearTimeout(patience);
     if (!toFill.length) return;
     const { message, n } = toFill[0];
-    write("fill-source", JSON.stringify({ ...message, n }));
-    patience = setTimeout(() => filled(JSON.stringify({ n, problem: "The server does not answer: is the program still running?" })), FILL_MS);
+    // Said again after a while: a page that is still being drawn does not hear it.
+    if (tries < MOST_TRIES) write("fill-source", JSON.stringify({ ...message, n, tries }));
+    else return filled(JSON.stringify({ n, problem: "The server does not answer: is the program still running?" }));
+    patience = setTimeout(() => fillNext(tries + 1), FILL_MS);
   }
   function filled(text) {
     let answer;
@@ -255,7 +257,7 @@
     let answer;
     try { answer = JSON.parse(text); } catch (error) { return; }
     if (answer.problem) toast(answer.problem, "c-bad");
-    if (answer.job) { look(answer.job); toast(answer.count > 1 ? `${answer.count} videos queued.` : "Queued."); }
+    if (answer.job) { if (running) follow(); else look(answer.job); toast(answer.count > 1 ? `${answer.count} videos queued.` : "Queued."); }
     if (answer.group) { group = answer.group; go("compare"); }
     poll(true);
   }
@@ -313,7 +315,12 @@
     else if (data.copy) { await navigator.clipboard.writeText(data.copy).then(() => toast("Settings copied.")).catch(() => toast("The browser did not let them be copied.", "c-bad")); }
     else if (data.openEntry) { at("c-entry-dialog").open || at("c-entry-dialog").showModal(); act("view_entry", { id: data.openEntry }); }
     else if (data.group) { group = data.group; go("compare"); }
-    else if (data.set) { const [where, name, value] = JSON.parse(data.set); params[where][name] = value; refresh(where); }
+    else if (data.set) {
+      const [where, name, value] = JSON.parse(data.set);
+      params[where][name] = value;
+      await refresh(where);
+      if (name === "open" && value) at("part-gallery-item")?.scrollIntoView({ block: "start" });
+    }
   });
   function focusPrompt() { setTimeout(() => document.querySelector("#prompt textarea")?.focus(), 150); }
   function pickFile(name, args, kinds) {
@@ -336,11 +343,14 @@
   };
   document.addEventListener("input", changed);
   document.addEventListener("change", changed);
+  // Escape first closes a list that is open; whether one was is known before the list hears of it.
+  let wasListOpen = false;
+  addEventListener("keydown", () => { wasListOpen = !!document.querySelector("[role=combobox][aria-expanded=true]"); }, true);
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
     const open = document.querySelector("dialog[open]");
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); document.querySelector("#generate")?.click(); }
-    else if (event.key === "Escape" && !open && running) { event.preventDefault(); act("cancel", { id: running }); }
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); if (page === "generate") document.querySelector("#generate")?.click(); }
+    else if (event.key === "Escape" && !open && !wasListOpen && running) { event.preventDefault(); act("cancel", { id: running }); }
     else if (typing || open || event.ctrlKey || event.metaKey || event.altKey) return;
     else if (event.key === "?") at("c-keys-dialog").showModal();
     else if (event.key === "/") {
@@ -396,7 +406,6 @@
   window.chaiStart = (tools) => {
     server = tools.server; upload = tools.upload;
     document.documentElement.lang = "en";
-    for (const field of all(".c-hidden textarea, .c-hidden input")) field.tabIndex = -1;
     header();
     drawn();
     new MutationObserver(drawn).observe(document.body, { childList: true, subtree: true });
@@ -404,6 +413,9 @@
     const named = location.hash.slice(1);
     poll(true);
     if (PAGES.includes(named) && named !== "generate") setTimeout(() => go(named), 100);
+    const kept = sessionStorage.getItem("chai-prompt");
+    if (kept) fill({ fields: { prompt: kept } });
+    document.addEventListener("input", (event) => { if (event.target.closest?.("#prompt")) sessionStorage.setItem("chai-prompt", event.target.value); });
     document.body.dataset.ready = "yes";
   };
 })();

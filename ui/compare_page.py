@@ -60,7 +60,8 @@ def _arms(studio: Studio, jobs: list[Job]) -> Markup:
     full = next((job for job in jobs if job.report and job.request.reuse == "full"), None)
     base = full.report.making_seconds if full is not None and full.report is not None else None
     order = sorted(jobs, key=lambda job: job.label != "full run")
-    arms = [_arm(studio, job, base, verdicts.get(job.id)) for job in order]
+    longest = max((job.report.total_seconds for job in jobs if job.report is not None), default=None)
+    arms = [_arm(studio, job, base, verdicts.get(job.id), longest) for job in order]
     scrub = tag(
         "div",
         tag("button", "Play", cls="c-button", type="button", data_play=True),
@@ -84,7 +85,7 @@ def _arms(studio: Studio, jobs: list[Job]) -> Markup:
     )
 
 
-def _arm(studio: Studio, job: Job, base: float | None, verdict: str | None) -> Markup:
+def _arm(studio: Studio, job: Job, base: float | None, verdict: str | None, longest: float | None) -> Markup:
     title = tag("h3", job.label or job.id)
     if job.state != "done" or job.report is None or job.file is None or not job.file.is_file():
         live = studio.jobs.live(job.id)
@@ -105,7 +106,7 @@ def _arm(studio: Studio, job: Job, base: float | None, verdict: str | None) -> M
         tag("p", tag("b", seconds(took)), tag("span", f" from prompt to frames{factor}", cls="c-dim")),
         tag("p", chip(OUTCOMES[reuse.outcome], reuse.outcome) if reuse else None, " ", headline(report)),
         _donor(studio, report),
-        stage_bars(report),
+        stage_bars(report, longest),
         tag("p", verdict) if verdict else None,
         cls="c-arm c-panel",
         data_key=job.id,
@@ -152,6 +153,7 @@ def _verdicts(studio: Studio, jobs: list[Job]) -> dict[str, str]:
 
 def _judged(studio: Studio, job: Job) -> str:
     from chai_app.demo.judge import load_judge
+    from chai_app.demo.world import COLOURS, MOTIONS, OBJECTS, SCENES
     from chai_app.video import read_video
 
     assert job.file is not None
@@ -166,9 +168,12 @@ def _judged(studio: Studio, job: Job) -> str:
         "scene": verdict.scene,
         "motion": verdict.motion,
     }
-    right = [value for value in seen.values() if value.split()[-1] in prompt]
+    worlds = {"object": OBJECTS, "colour": COLOURS, "scene": SCENES, "motion": MOTIONS}
+    asked = [kind for kind, names in worlds.items() if any(name.split()[-1] in prompt for name in names)]
+    right = [kind for kind in asked if seen[kind].split()[-1] in prompt]
     what = f"{verdict.count} {seen['colour']} {seen['object']}, {seen['motion']}, {seen['scene']}"
-    return f"The judge sees: {what}. Of these words, {len(right)} of {len(seen)} are in the prompt."
+    told = f"Of the {len(asked)} things that the prompt asks for and it can tell, {len(right)} are right."
+    return f"The judge sees: {what}. {told}"
 
 
 def _judge_note(verdicts: dict[str, str], jobs: list[Job]) -> str:

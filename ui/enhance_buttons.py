@@ -89,6 +89,8 @@ def build_enhance_buttons(studio: Studio) -> Callable[[Form, dict[str, Any]], No
         asked.then(put, [result, prompt], [prompt, kept, progress], **hidden)
         stop.click(stop_writing, ticket, None, concurrency_limit=8, **hidden)
         undo.click(take_back, kept, [prompt, kept], **hidden)
+        # What was wrong with a prompt is no longer said of another.
+        prompt.input(lambda shown: "" if "c-problem" in str(shown or "") else gr.skip(), progress, progress, **hidden)
         changes = [prompt.change, kept.change, per_line.change]
         gr.on(changes, tell, [prompt, kept, per_line], [told, undo], trigger_mode="always_last", **hidden)
 

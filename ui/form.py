@@ -102,9 +102,7 @@ def build_settings(studio: Studio, form: Form) -> None:
         )
         with gr.Row():
             fields["seed"] = _optional("Fixed seed", own, "seed", "seed")
-            fields["count"] = gr.Number(
-                label="Videos per prompt", value=1, precision=0, minimum=1, maximum=100, elem_id="count"
-            )
+            fields["count"] = gr.Number(label="Videos per prompt", value=1, precision=0, elem_id="count")
         fields["per_line"] = gr.Checkbox(label="Every line of the prompt is a video of its own", elem_id="per-line")
         with gr.Row():
             fields["resolution"] = gr.Dropdown(
@@ -179,6 +177,13 @@ def build_settings(studio: Studio, form: Form) -> None:
             fields["enhancer"] = gr.Dropdown(
                 [DEMO_ENHANCER, *ENHANCERS], value=DEMO_ENHANCER, label="Enhancer", elem_id="enhancer", filterable=False
             )
+
+
+def size_for(width: str, height: str, chosen: str) -> str:
+    """The entry of the list of sizes that lets a width or a height count, and the model's own again without them."""
+    if any(_is_given(side) for side in (width, height)):
+        return CUSTOM_SIZE
+    return MODEL_SIZE if chosen == CUSTOM_SIZE else chosen
 
 
 def _optional(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from .form import (
     preset_words,
     request_from,
     requests_from,
+    size_for,
     without_preset,
 )
 from .markup import file_url
@@ -68,7 +69,8 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
         if not str(named["prompt"] or "").strip():
             return EMPTY
         try:
-            return plan_view(studio, request_from(named, last_seed(studio)))
+            requests = requests_from(named, last_seed(studio))
+            return plan_view(studio, requests[0], how_many(named, len(requests)))
         except ChaiError as error:
             return problem(str(error))
 
@@ -118,6 +120,12 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
     connect_enhancing(fields, hidden)
     length: Any = fields.fields["length"]
     length.input(lambda name: fields.updates(length_fields(name, studio)), length, fields.components, **hidden)
+    # Whoever writes a seed or a size means it.
+    seed, mode = fields.fields["seed"], fields.fields["seed_mode"]
+    seed.input(lambda text: "fixed" if str(text or "").strip() else "random", seed, mode, **hidden)
+    sides = [fields.fields[name] for name in ("width", "height")]
+    size = fields.fields["resolution"]
+    gr.on([side.input for side in sides], size_for, [*sides, size], size, **hidden)
     preset = fields.fields["preset"]
     of_preset = [fields.fields[name] for name in ("preset", "reuse", "num_inference_steps", "fast_steps")]
     own = [*of_preset, fields.fields["acceleration"], fields.fields["model"]]
@@ -127,6 +135,16 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
     submitted.change(None, submitted, None, js="(text) => window.chai?.submitted(text)", **hidden)
     filled.change(None, filled, None, js="(text) => window.chai?.filled(text)", **hidden)
     return fields, source
+
+
+def how_many(named: Mapping[str, Any], videos: int) -> str:
+    """What several lines or several videos come to, in a sentence; empty for one of one."""
+    lines = len(str(named["prompt"]).strip().splitlines())
+    if videos > 1:
+        return f"{videos} videos will be made; this is the plan of the first."
+    if lines > 1 and not named.get("per_line"):
+        return f"These {lines} lines are one prompt; “Every line” under Seed, length and size makes a video of each."
+    return ""
 
 
 def last_seed(studio: Studio) -> int | None:
@@ -184,7 +202,7 @@ def _continued(studio: Studio, values: dict[str, Any]) -> dict[str, Any]:
     if path is None or not path.is_file():
         raise BadRequest("This video is not there any more.")
     fields = without_preset(fields_of(request), studio) if request is not None else {}
-    fields |= {"seed_mode": "random", "reuse": "", "image": None, "extend": None}
+    fields |= {"seed_mode": "random", "seed": "", "reuse": "", "image": None, "extend": None}
     if values.get("how") == "extend":
         return fields | {"extend": str(path)}
     target = studio.uploads / "frames" / f"{path.stem}-last.png"
@@ -241,9 +259,11 @@ def _file(studio: Studio, values: dict[str, Any]) -> Path:
 
 
 def _cancel(studio: Studio, args: dict[str, Any]) -> Answer:
-    return {
-        "toast": "Stopping at the next step." if studio.jobs.cancel(str(args.get("id"))) else "It was over already."
-    }
+    job = studio.jobs.job(str(args.get("id")))
+    is_waiting = job is not None and job.state == "queued"
+    if not studio.jobs.cancel(str(args.get("id"))):
+        return {"toast": "It was over already."}
+    return {"toast": "Taken off the queue." if is_waiting else "Stopping at the next step."}
 
 
 def _move(studio: Studio, args: dict[str, Any]) -> Answer:
@@ -262,18 +282,32 @@ def _clear_finished(studio: Studio, args: dict[str, Any]) -> Answer:
 
 
 def _again(studio: Studio, args: dict[str, Any]) -> Answer:
-    request = _job(studio, args, "id").request
-    reuse = request.reuse
+    job = _job(studio, args, "id")
+    request = job.request
     if args.get("new_seed"):
-        # What a hit or a miss settled was for that run; another looks anew.
-        request, reuse = replace(request, seed=None), "fast" if request.reuse == "fast" else "auto"
-    (job,) = studio.jobs.submit([replace(request, reuse=reuse)])
-    return {"job": job.id, "toast": "Queued."}
+        request = replace(request, seed=None, reuse=_asked_reuse(job))
+    (again,) = studio.jobs.submit([request])
+    return {"job": again.id, "toast": "Queued."}
+
+
+def _asked_reuse(job: Job) -> str | None:
+    """What was asked for before a run settled it: a hit that was found and a miss are looked for anew; a full run, few
+    steps and donors chosen by name stay."""
+    reuse = None if job.report is None else job.report.reuse
+    if reuse is None:
+        return job.request.reuse
+    is_found = reuse.outcome == "miss" or (reuse.outcome == "hit" and reuse.similarity is not None)
+    return "auto" if is_found else job.request.reuse
 
 
 def _compare_job(studio: Studio, args: dict[str, Any]) -> Answer:
     """The same request with the cache off, beside what is there already."""
     job = _job(studio, args, "id")
+    if not job.request.can_attend:
+        raise BadRequest(
+            "A video that starts from a picture or goes on from another video looks for no donor, so the cache changes "
+            "nothing in it: choose a donor by name to compare."
+        )
     group = secrets.token_hex(4)
     if job.request.reuse == "full":
         arms = [("with Cache Attention", "auto"), ("full run", "full")]

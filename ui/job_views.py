@@ -43,7 +43,9 @@ def queue_view(studio: Studio, selected: str | None) -> Markup:
         rows.insert(_SHOWN_WAITING, tag("li", f"and {len(waiting) - _SHOWN_WAITING} more", cls="c-dim"))
     over = len([job for job in jobs if job.is_finished])
     clear = button("Clear finished", "clear_finished", "c-small c-quiet", title="The videos stay") if over else None
-    words = f"{len(waiting)} to come" if waiting else "Nothing to come"
+    running = len(waiting) - len(queued)
+    parts = [f"{running} running"] * bool(running) + [f"{len(queued)} waiting"] * bool(queued)
+    words = ", ".join(parts) or "nothing to come"
     return join(
         [
             tag("div", tag("h2", "Queue"), tag("span", words, cls="c-dim"), clear, cls="c-row"),
@@ -55,7 +57,8 @@ def queue_view(studio: Studio, selected: str | None) -> Markup:
 def _row(studio: Studio, job: Job, selected: str | None, queued: list[Job]) -> Markup:
     live = studio.jobs.live(job.id)
     if job.state == "running" and live is not None:
-        state = f"{_STAGES.get(live.stage, live.stage)}, step {live.step} of {live.total}"
+        state = _STAGES.get(live.stage, live.stage)
+        state += f", step {live.step} of {live.total}" if live.total else ""
         picture = _data_picture(live.preview)
     elif job.state == "queued":
         state, picture = f"waiting, number {queued.index(job) + 1}", None
@@ -169,6 +172,7 @@ def _done(studio: Studio, job: Job) -> Markup:
         "div",
         media,
         tag("h2", request.prompt, cls="c-title"),
+        tag("p", f"seed {request.seed}, preset {request.preset or DEFAULT_PRESET}", cls="c-dim"),
         private,
         result_actions(job) if job.file is not None and job.file.is_file() else None,
         receipt(studio, job.report),
@@ -205,7 +209,7 @@ def result_actions(job: Job) -> Markup:
     parts = [
         button("Again with a new seed", "again", "c-primary", id=job.id, new_seed=True),
         button("Compare with the cache off", "compare_job", title="Same seed, cache off (C)", id=job.id)
-        if is_video
+        if is_video and job.request.can_attend
         else None,
         tag("button", "Use its settings", cls="c-button", type="button", data_restore_job=job.id),
         tag("a", f"Download {kind}", cls="c-button", href=file_url(job.file), download=name),

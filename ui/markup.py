@@ -53,7 +53,7 @@ def button(
         data_args=json.dumps(args),
         data_confirm=confirm,
         title=title,
-        aria_label=title,
+        aria_label=title if not any(letter.isalnum() for letter in str(label)) else None,  # arrows and crosses
     )
 
 

@@ -16,17 +16,18 @@ EMPTY = tag(
     cls="c-plan",
 )
 
-AUTOMATIC = tag("button", "Choose automatically", cls="c-button c-small", type="button", data_fill='{"reuse": "auto"}')
+AUTOMATIC = tag("button", "Choose automatically", cls="c-button c-small", type="button", data_fill='{"reuse": ""}')
 
 
-def plan_view(studio: Studio, request: GenerationRequest) -> Markup:
-    """The plan of a request, or the sentence that says what is wrong with it."""
+def plan_view(studio: Studio, request: GenerationRequest, note: str = "") -> Markup:
+    """The plan of a request, or the sentence that says what is wrong with it; `note` stands below it."""
     try:
         plan = studio.plan(request)
     except ChaiError as error:
         return problem(str(error))
     reuse = plan.reuse
     expected = studio.expected_seconds(plan)
+    notes = [*([note] if note else []), *plan.notes]
     return tag(
         "div",
         _chips(plan),
@@ -38,9 +39,9 @@ def plan_view(studio: Studio, request: GenerationRequest) -> Markup:
             tag("span", f" about {seconds(expected)}" if expected is not None else "", cls="c-dim"),
             cls="c-headline",
         ),
-        _donor(studio, plan),
+        _donor(studio, plan, request.reuse),
         _others(studio, plan),
-        tag("ul", join(tag("li", note) for note in plan.notes), cls="c-notes") if plan.notes else None,
+        tag("ul", join(tag("li", each) for each in notes), cls="c-notes") if notes else None,
         cls=f"c-plan c-plan-{reuse.outcome}",
     )
 
@@ -52,7 +53,9 @@ def problem(sentence: str) -> Markup:
 
 def _chips(plan: Plan) -> Markup:
     named = extract(plan.request.prompt)
-    served = {c["wanted"]: c["score"] for c in plan.reuse.candidates if c.get("lost_because") is None}
+    taken = [c for c in plan.reuse.candidates if c.get("lost_because") is None]
+    served = {c["wanted"]: c["score"] for c in taken}
+    also = {phrase for c in taken for phrase in c.get("serves", ())}
     near: dict[str, float] = {}
     for candidate in plan.reuse.candidates:
         near[candidate["wanted"]] = max(candidate["score"], near.get(candidate["wanted"], 0.0))
@@ -62,9 +65,13 @@ def _chips(plan: Plan) -> Markup:
             detail = kind
             if each.phrase in served:
                 detail = f"{kind}, found {served[each.phrase]:.2f}"
+            elif each.phrase in also:
+                detail = f"{kind}, found too"
             elif each.phrase in near:
                 detail = f"{kind}, nearest {near[each.phrase]:.2f}"
-            chips.append(chip(each.phrase, f"{kind} c-found" if each.phrase in served else kind, detail))
+            chips.append(
+                chip(each.phrase, f"{kind} c-found" if each.phrase in served or each.phrase in also else kind, detail)
+            )
     if not chips:
         return tag("p", "No object and no scene was recognised in this prompt, so nothing can be reused.", cls="c-dim")
     return tag("div", join(chips), cls="c-chips", role="group", aria_label="What the prompt names")
@@ -79,11 +86,11 @@ def _sentence(plan: Plan) -> str:
     return f"{reuse.steps} steps."
 
 
-def _donor(studio: Studio, plan: Plan) -> Markup | None:
+def _donor(studio: Studio, plan: Plan, asked: str | None) -> Markup | None:
     reuse = plan.reuse
     if reuse.entry_id is None:
         why = " ".join(sentence for sentence in reuse.why if not sentence.startswith("Not "))
-        automatic = AUTOMATIC if plan.request.reuse in ("full", "fast") else None
+        automatic = AUTOMATIC if asked in ("full", "fast") else None  # else it is the preset's
         why = why.removeprefix("Miss: ")
         return tag("div", tag("p", f"{why[:1].upper()}{why[1:]}", cls="c-dim"), automatic)
     taken = next((c for c in reuse.candidates if c.get("lost_because") is None), None)
@@ -101,6 +108,7 @@ def _others(studio: Studio, plan: Plan) -> Markup | None:
     others = [c for c in plan.reuse.candidates if c.get("lost_because") is not None]
     if not others:
         return None
+    has_donor = plan.reuse.entry_id is not None
     # An entry of another model or size would be refused as a donor.
     unfit = ("another model", "other size", "file missing")
     rows = [
@@ -109,6 +117,6 @@ def _others(studio: Studio, plan: Plan) -> Markup | None:
     ]
     return tag(
         "details",
-        tag("summary", f"{len(others)} other candidate{'s' * (len(others) > 1)}"),
+        tag("summary", f"{len(others)} {'other ' * has_donor}candidate{'s' * (len(others) > 1)}"),
         tag("div", join(rows), cls="c-candidates"),
     )

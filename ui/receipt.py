@@ -78,9 +78,10 @@ def _balance(report: Report) -> Markup | None:
     )
 
 
-def stage_bars(report: Report) -> Markup:
-    """Seconds per stage as one bar, with its legend."""
+def stage_bars(report: Report, longest: float | None = None) -> Markup:
+    """Seconds per stage as one bar, with its legend; beside others, to their scale if `longest` is the most seconds."""
     total = report.total_seconds or 1.0
+    width = f"width:{100 * total / longest:.1f}%" if longest else None
     stages = [(name, took) for name, took in report.seconds.items() if took > 0]
     parts = [
         tag("span", cls=f"c-stage c-stage-{name}", style=f"flex-grow:{max(took / total, 0.004):.4f}")
@@ -93,7 +94,7 @@ def stage_bars(report: Report) -> Markup:
     words = ", ".join(f"{_STAGES.get(name, name)} {seconds(took)}" for name, took in stages)
     return tag(
         "div",
-        tag("div", join(parts), cls="c-bar", role="img", aria_label=f"Time by stage: {words}"),
+        tag("div", join(parts), cls="c-bar", style=width, role="img", aria_label=f"Time by stage: {words}"),
         tag("ul", join(legend), tag("li", "in all ", tag("b", seconds(report.total_seconds))), cls="c-legend"),
     )
 
@@ -112,7 +113,9 @@ def _matches(studio: Studio, reuse: Reuse) -> Markup | None:
         lists.append(
             tag(
                 "details",
-                tag("summary", f"{len(others)} other candidate{'s' * (len(others) > 1)}, and why not"),
+                tag(
+                    "summary", f"{len(others)} {'other ' * bool(taken)}candidate{'s' * (len(others) > 1)}, and why not"
+                ),
                 tag("div", join(candidate_row(studio, c) for c in others), cls="c-candidates"),
             )
         )

@@ -75,7 +75,7 @@ def launch(settings: Settings, model: str, access: Access) -> Started:
     """
     from .studio import Studio, quiet_gradio
 
-    port = _free_port(access)
+    _free_port(access)  # before seconds go into the rest
     studio = Studio(settings, model)
     quiet_gradio(studio)
     from .shell import HERE, build
@@ -89,7 +89,7 @@ def launch(settings: Settings, model: str, access: Access) -> Started:
     blocks.queue(default_concurrency_limit=8)
     _, url, _ = blocks.launch(
         server_name=access.host,
-        server_port=port,
+        server_port=_free_port(access),  # another program may have taken the first one meanwhile
         auth=auth,
         prevent_thread_lock=True,
         quiet=True,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import statistics
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +23,7 @@ from chai_app.gallery import Gallery
 from chai_app.jobs import Job, JobQueue
 from chai_app.models import Model, ModelStatus, find_model, list_models
 from chai_app.pictures import small_moving_picture
+from chai_app.presets import FEWEST_TO_ACCELERATE
 from chai_app.request import GenerationRequest, Plan, Report
 from chai_app.settings import Settings
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("chai")
 _LONGEST_WAIT_FOR_A_PAGE_S = 15
+_REPORTS_ASKED, _GUESSES = 60, 5  # of earlier videos, for how long the next will take
 
 
 @dataclass
@@ -190,14 +195,28 @@ class Studio:
             yield self._cache
 
     def expected_seconds(self, plan: Plan) -> float | None:
-        """How long a plan will take, by what like ones took on this machine; None if there is nothing to go by."""
+        """How long a plan will take, by what those most like it took here; None if there is none of its size."""
         request, steps = plan.request, plan.reuse.steps
-        for report in self._reports():
-            size = (report.model, report.height, report.width, report.num_frames)
-            if size == (request.model, request.height, request.width, request.num_frames) and report.steps:
-                rest = report.seconds.get("text", 0) + report.seconds.get("decode", 0)
-                return rest + report.seconds.get("denoise", 0) / report.steps * steps
-        return None
+        technique = (request.acceleration if steps >= FEWEST_TO_ACCELERATE else None) or "none"
+        size = (request.model, request.height, request.width, request.num_frames)
+        alike = [
+            report
+            for report in islice(self._reports(), _REPORTS_ASKED)
+            if (report.model, report.height, report.width, report.num_frames) == size and report.steps
+        ]
+        if not alike:
+            return None
+
+        def distance(report: Report) -> tuple[bool, float]:
+            return report.acceleration != technique, abs(math.log(report.steps / steps))
+
+        nearest = min(map(distance, alike))
+        guesses = [
+            report.making_seconds + report.seconds.get("denoise", 0) * (steps / report.steps - 1)
+            for report in alike
+            if distance(report) == nearest
+        ]
+        return statistics.median(guesses[:_GUESSES])
 
     def _reports(self) -> Iterator[Report]:
         """Of finished videos, newest first."""

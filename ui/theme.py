@@ -89,6 +89,8 @@ def theme() -> gr.themes.Base:
         block_border_width="1px",
         block_radius="10px",
         input_radius="8px",
+        input_border_width="1px",
+        input_border_width_dark="1px",
         button_large_radius="8px",
         button_small_radius="8px",
         shadow_drop="none",

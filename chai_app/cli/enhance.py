@@ -33,7 +33,7 @@ read it, edit it, then make the videos.
 
 [bold]Examples[/bold]
 
-  python app.py enhance "red balloon" "two fish, reef"
+  python app.py enhance "red balloon" "two yellow fish"
 
   python app.py enhance prompts.txt -o captions.txt && python app.py batch captions.txt
 

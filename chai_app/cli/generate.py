@@ -16,6 +16,8 @@ from . import options
 from .names import free_name, output_folder, slug, suffix_for
 from .show import check_json_file, console_for, write_json
 
+_SEVERAL_FRAMES = 17  # where the number is not known yet: a video, not a picture
+
 HELP = """Make videos from prompts.
 
 Without -o, videos go to the folder videos (or CHAI_OUTPUT), named by prompt and seed; no file there is replaced.
@@ -132,6 +134,14 @@ def generate(
         fields = {**pattern[0].to_json(), **fields}
     if not prompts and pattern is None:
         raise BadRequest('No prompt: say what the video should show, as in generate "a red balloon in the desert".')
+    folder = output_folder(output, settings.output_folder)
+    videos = max(1, len(prompts or ())) * count
+    if folder is None:  # what is wrong with the file is told before seconds go into the plan
+        if videos > 1:
+            raise BadRequest(f"{videos} videos cannot all be {output}: name a folder, as in -o folder/.")
+        check_writable(Path(str(output)).expanduser(), fields.get("num_frames") or _SEVERAL_FRAMES)
+    else:
+        suffix_for(format_name, fields.get("num_frames") or _SEVERAL_FRAMES)
     engine = Engine(settings=settings)
     texts = [{"prompt": prompt, "original_prompt": None} for prompt in prompts] if prompts else [{}]
     if enhance:
@@ -140,9 +150,6 @@ def generate(
     plans = [engine.plan(request) for text in texts for request in _seeded({**fields, **text}, count)]
 
     jobs, taken = [], set[Path]()
-    folder = output_folder(output, settings.output_folder)
-    if folder is None and len(plans) > 1:
-        raise BadRequest(f"{len(plans)} videos cannot all be {output}: name a folder that is there, as in -o folder/.")
     for plan in plans:
         num_frames = plan.request.num_frames or 1
         if folder is None:

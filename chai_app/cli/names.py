@@ -47,21 +47,19 @@ def free_name(path: Path, num_frames: int, taken: set[Path]) -> Path:
 
 
 def output_folder(output: str | None, default: Path) -> Path | None:
-    """The folder that `output` names (the default one is made where it is missing), or None if it names a file.
+    """The folder that `output` names, or None if it names a file. The default one, and one whose name ends with a slash,
+    is made where it is missing.
 
-    Raises: CannotWrite if a folder was named that is not there, or the default one cannot be made.
+    Raises: CannotWrite if it cannot be made.
     """
-    if output is None:
-        try:
-            default.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CannotWrite(
-                f"The folder {default} cannot be made ({error.strerror}): name a place with -o, or set CHAI_OUTPUT."
-            ) from error
-        return default
-    path = Path(output).expanduser()
+    path = default if output is None else Path(output).expanduser()
     if path.is_dir():
         return path
-    if output.endswith(("/", "\\")):
-        raise CannotWrite(f"The folder {path} is not there: make it first, or name another place with -o.")
-    return None
+    if output is not None and not output.endswith(("/", "\\")):
+        return None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "name a place with -o, or set CHAI_OUTPUT" if output is None else "name another place with -o"
+        raise CannotWrite(f"The folder {path} cannot be made ({error.strerror}): {remedy}.") from error
+    return path

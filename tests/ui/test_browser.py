@@ -96,6 +96,56 @@ def test_of_two_things_put_into_the_form_at_once_neither_is_lost(page):
     expect(page.locator("#c-toasts .c-bad")).to_contain_text("no longer on the list")
 
 
+def test_a_seed_or_a_size_that_is_written_counts(page, site):
+    page.fill("#prompt textarea", FIRST)
+    page.get_by_role("button", name="Seed, length and size").click()
+    page.get_by_label("Fixed seed").press_sequentially("41", delay=100)
+    expect(page.locator("#seed-mode").get_by_label("fixed")).to_be_checked()
+    page.get_by_label("Width (px)").press_sequentially("-5", delay=100)
+    expect(page.locator("#resolution input")).to_have_value("in pixels")
+    expect(page.locator("#plan .c-problem")).to_contain_text("Width in pixels must be a whole number")
+    page.get_by_label("Width (px)").fill("")
+    page.get_by_label("Videos per prompt").fill("3")
+    expect(page.locator("#plan")).to_contain_text("3 videos will be made; this is the plan of the first.")
+    page.get_by_label("Videos per prompt").fill("100000")
+    expect(page.locator("#plan .c-problem")).to_contain_text("Videos per prompt must be from 1 to 100, not 100000.")
+    page.get_by_label("Videos per prompt").fill("1")
+    page.fill("#prompt textarea", f"{FIRST}\n{SECOND}")
+    expect(page.locator("#plan")).to_contain_text("These 2 lines are one prompt")
+    page.reload(wait_until="domcontentloaded")
+    expect(page.locator("#prompt textarea")).to_have_value(f"{FIRST}\n{SECOND}")
+
+
+def test_again_keeps_what_was_asked_for(open_page, site):
+    for preset, reuse in (("exact", None), ("balanced", "auto")):
+        made(site, SECOND, preset=preset, reuse=reuse)
+        page = open_page()
+        page.get_by_role("button", name="Again with a new seed").click()
+        expect(page.locator("#c-toasts")).to_contain_text("Queued.")
+        newest = max(site.studio.jobs.jobs(), key=lambda job: job.created)
+        done = site.studio.jobs.wait(newest.id, 120)
+        assert done.request.preset == preset
+        assert (done.report.reuse.outcome == "full") == (preset == "exact")
+
+
+def test_what_is_queued_beside_a_running_video_leaves_it_in_view(page, site, endless):
+    expect(page.locator("#part-job .c-title")).to_have_text(FIRST)
+    page.fill("#prompt textarea", SECOND)
+    page.click("#generate")
+    expect(page.locator("#part-queue")).to_contain_text("1 running, 1 waiting")
+    expect(page.locator("#part-job .c-title")).to_have_text(FIRST)
+    page.get_by_role("button", name="Seed, length and size").click()
+    page.locator("#resolution input").click()
+    options = page.get_by_role("option", name="in pixels")
+    expect(options).to_be_visible()
+    page.keyboard.press("Escape")  # the list, not the video
+    expect(options).not_to_be_visible()
+    page.locator("#part-queue .c-job-queued").get_by_role("button", name="Cancel this video").click()
+    expect(page.locator("#c-toasts")).to_contain_text("Taken off the queue.")
+    assert site.studio.jobs.job(endless.id).state == "running"
+    site.studio.jobs.forget(job.id for job in site.studio.jobs.jobs() if job.state == "cancelled")
+
+
 def test_a_prompt_that_makes_no_sense_is_told_in_one_sentence(page):
     page.click("#generate")
     expect(page.locator("#plan .c-problem")).to_contain_text("The prompt is empty")
