@@ -47,8 +47,8 @@ def free_name(path: Path, num_frames: int, taken: set[Path]) -> Path:
 
 
 def output_folder(output: str | None, default: Path) -> Path | None:
-    """The folder that `output` names, or None if it names a file. The default one, and one whose name ends with a slash,
-    is made where it is missing.
+    """The folder that `output` names, or None if it names a file. The default one, and one with a slash at its end, is
+    made where it is missing.
 
     Raises: CannotWrite if it cannot be made.
     """
