@@ -168,6 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures = header("enhance", arguments, HELD_OUT_SEED, ("torch", "transformers"))
     figures["threads"] = torch.get_num_threads()
     print(printed(figures))
+    before = _earlier(options.json)
+    for part, its_own in (("quality", ("quality",)), ("speed", ("speed", "size"))):
+        if part not in options.parts:  # what is not measured now stays as it was
+            figures |= {name: before[name] for name in its_own if name in before}
 
     def keep(part: str, row: dict[str, Any], line: str) -> None:
         """Print a line, and write all there is so far: a long run that is stopped is not lost."""
@@ -181,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "quality" in options.parts:
         print(f"\n{QUALITY_HEAD}")
         enhancer = Enhancer.load(options.model, "cpu")
-        figures["quality"] = there = [row for row in _earlier(options.json) if row["n"] == options.prompts]
+        figures["quality"] = there = [row for row in before.get("quality", []) if row["n"] == options.prompts]
         for row in quality_rows(enhancer, options.prompts, options.batches, options.arms, there):
             keep("quality", row, quality_line(row))
     if "speed" in options.parts:
@@ -198,11 +202,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         draw(figures, options.picture)
 
 
-def _earlier(path: Path | None) -> list[dict[str, Any]]:
-    """The lines of quality that an earlier run has written."""
+def _earlier(path: Path | None) -> dict[str, Any]:
+    """What an earlier run has written."""
     if path is None or not path.is_file():
-        return []
-    return list(json.loads(path.read_text(encoding="utf-8")).get("quality", []))
+        return {}
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def show_again(runs: Sequence[dict[str, Any]], picture: Path | None) -> None:

@@ -11,8 +11,16 @@ from ..files import whole_file
 _SCALE = 2  # drawn larger and made smaller, so that edges are smooth
 _PANEL = (470, 330)
 _MARGIN = (64, 44, 20, 52)  # left, top, right, bottom
-_COLOURS = {"plain": "#222222", "Lynx": "#0b7285", "k": "#e8590c", "OEA": "#7048e8", "random": "#adb5bd"}
-_NAMES = {"plain": "plain", "Lynx": "Lynx", "k": "fewer experts", "OEA": "OEA", "random": "random set"}
+_FAMILIES = {  # first word of an arm's name: colour, name in the legend
+    "plain": ("#222222", "plain"),
+    "Lynx": ("#0b7285", "Lynx"),
+    "Lynx,": ("#66b2c0", "Lynx, binned votes"),
+    "k": ("#e8590c", "fewer experts"),
+    "OEA": ("#7048e8", "OEA"),
+    "random": ("#adb5bd", "random set"),
+}
+_COLOURS = {family: colour for family, (colour, _) in _FAMILIES.items()}
+_NAMES = {family: name for family, (_, name) in _FAMILIES.items()}
 _INK, _FAINT = "#222222", "#e9ecef"
 
 

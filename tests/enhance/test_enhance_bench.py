@@ -69,8 +69,17 @@ def test_the_output_layer_has_the_share_that_it_has_in_the_published_model():
 
 
 def test_names_of_arms_are_told_apart():
-    names = [arm.name for arm in arms((0.5, 1.0), fewer=(1, 2), first=(4,), random_dials=(0.5,))]
-    assert names == ["plain", "Lynx 0.5", "Lynx 1", "k - 1", "k - 2", "OEA 4", "random as Lynx 0.5"]
+    names = [arm.name for arm in arms((0.5, 1.0), fewer=(1, 2), first=(4,), random_dials=(0.5,), binned_dials=(0.5,))]
+    assert names == [
+        "plain",
+        "Lynx 0.5",
+        "Lynx 1",
+        "Lynx, binned, 0.5",
+        "k - 1",
+        "k - 2",
+        "OEA 4",
+        "random as Lynx 0.5",
+    ]
 
 
 def test_a_run_at_the_smallest_size_prints_a_line_for_each_arm_and_draws(tmp_path, capsys):
@@ -88,6 +97,12 @@ def test_a_run_at_the_smallest_size_prints_a_line_for_each_arm_and_draws(tmp_pat
     assert speed["plain", 1]["experts"] == speed["Lynx 1", 1]["experts"] == 8
     assert speed["plain", 4]["experts"] > speed["Lynx 1", 4]["experts"]
     table = capsys.readouterr().out
+    again = tmp_path / "again.json"
+    again.write_text(figures.read_text())
+    main(["--tiny", "--parts", "speed", "--batches", "1", "--steps", "2", "--json", str(again)])
+    capsys.readouterr()
+    both = json.loads(again.read_text())
+    assert both["quality"] == written["quality"] and len(both["speed"]) == 4  # what was not measured is not lost
     main(["--draw", str(figures), "--picture", str(picture)])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| Lynx")]
     assert len(lines) == 9 and all(line in table for line in lines)
