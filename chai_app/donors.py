@@ -129,6 +129,8 @@ class Donors:
         wanted = [entity for entity in entities if entity.kind != "prompt"]
         if not wanted:
             why = "the prompt names no object and no scene that can be looked up"
+            if unknown:
+                why = "all that the prompt names has words that the model has never seen"
             return Reuse("miss", full, why=(f"Miss: {why}.", *unknown))
         likeness = gate(self._settings.count_gate)
         first = cache.lookup(wanted, self._fingerprint, shape, likeness)

@@ -68,6 +68,10 @@ class Settings:
         Raises: BadRequest, one sentence, for a variable that makes no sense.
         """
         values = os.environ if environment is None else environment
+        for variable in ("CHAI_HOME", "CHAI_MODELS", "CHAI_OUTPUT"):
+            folder = _folder(values.get(variable))
+            if folder is not None and folder.is_file():
+                raise BadRequest(f"{variable} is {folder}, which is a file: set it to a folder.")
         home = _folder(values.get("CHAI_HOME"))
         if home is None:
             import platformdirs

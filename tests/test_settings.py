@@ -31,6 +31,12 @@ def test_bundled_models_lie_beside_the_package():
     assert (BUNDLED_MODELS.parent / "chai_app").is_dir()
 
 
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "home").write_text("")
+    with pytest.raises(BadRequest, match=r"CHAI_HOME is .*home, which is a file: set it to a folder"):
+        Settings.from_environment({"CHAI_HOME": str(tmp_path / "home")})
+
+
 def test_a_word_that_a_variable_does_not_know_is_refused():
     assert Settings.from_environment({"CHAI_COMPILE": " On "}).compile == "on"
     with pytest.raises(BadRequest, match="CHAI_COMPILE is 'yes': set it to one of off, on, graphs"):

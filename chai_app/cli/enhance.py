@@ -52,7 +52,7 @@ def enhance(
         str | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write the captions here; .jsonl keeps all other fields."),
     ] = None,
-    seed: options.Seed = None,
+    seed: options.CaptionSeed = None,
     model: Annotated[
         str,
         typer.Option("--model", "-m", help="demo, olmoe, qwen3-moe, mixtral, a folder, or owner/name from the hub."),

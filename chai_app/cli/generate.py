@@ -44,7 +44,8 @@ def generate(
             "--output",
             "-o",
             metavar="OUT",
-            help="A file (.mp4, .webm, .gif, .png), replaced if it is there; or a folder, where names are made.",
+            help="A file (.mp4, .webm, .gif; .png for a picture, or a folder of frames), replaced if it is there; or a "
+            "folder, where names are made.",
         ),
     ] = None,
     seed: options.Seed = None,

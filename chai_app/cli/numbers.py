@@ -81,7 +81,7 @@ def next_number(
     times: Annotated[int, typer.Option("--times", "-n", min=1, max=1000, help="How far to count.")] = 1,
     json_file: options.JsonFile = None,
 ) -> None:
-    """Let the network count on that was trained on numbers of three digits, and say whether it is right."""
+    """Let the network count on that was trained on numbers of three digits; --json says whether it is right."""
     from ..numbers.counter import count_on
     from ..numbers.make_assets import shipped_counter
 

@@ -19,6 +19,9 @@ Seed = Annotated[
     int | None,
     typer.Option("--seed", "-s", help="Whole number that makes the video repeatable. Default: random, and shown."),
 ]
+CaptionSeed = Annotated[
+    int | None, typer.Option("--seed", "-s", help="Whole number: another one finds other words. Default: 0.")
+]
 Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps of a full run. Default: the model's, 30.")]
 Guidance = Annotated[
     float | None, typer.Option("--guidance", help="How strictly to follow the prompt. Default: the model's.")
@@ -115,7 +118,11 @@ Aspect = Annotated[
 ]
 Duration = Annotated[
     str | None,
-    typer.Option("--duration", rich_help_panel=_SIZE, help="By name: 2s, 4s, 8s, 16s (51 frames each 2 s)."),
+    typer.Option(
+        "--duration",
+        rich_help_panel=_SIZE,
+        help="By name: 2s, 4s, 8s, 16s, at 24 frames per second (51 frames each 2 s).",
+    ),
 ]
 Frames = Annotated[
     int | None, typer.Option("--frames", rich_help_panel=_SIZE, help="Number of frames; 1 makes a picture.")
