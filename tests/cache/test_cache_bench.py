@@ -3,19 +3,38 @@
 import json
 
 import numpy as np
+from PIL import Image
 
 from chai_app.bench import cache as bench
 
 
-def test_the_table_of_lookups_is_printed_and_written(tmp_path, capsys):
-    bench.main(["--parts", "lookup", "--entities", "300", "--dim", "16", "--json", str(tmp_path / "figures.json")])
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    line = figures["lookup"]
+def test_lookups_in_caches_of_several_sizes_fill_a_table_and_a_plot(tmp_path, capsys):
+    file, plot = tmp_path / "figures.json", tmp_path / "plot.png"
+    arguments = [
+        "--parts",
+        "lookup",
+        "--entities",
+        "10",
+        "300",
+        "--dim",
+        "16",
+        "--json",
+        str(file),
+        "--plot",
+        str(plot),
+    ]
+    bench.main(arguments)
+    figures = json.loads(file.read_text())
+    small, line = figures["lookup"]
+    assert small["entities"] == 10
     assert (line["entities"], line["entries"], line["index"], line["hits"]) == (300, 300, "flat", bench.LOOKUPS)
     assert line["recall_at_1"] == line["recall_at_10"] == 1
     assert len(line["raw_wall_ms"]) == bench.LOOKUPS and line["wall_ms"]["p50"] <= line["wall_ms"]["p99"]
     assert {"command", "commit", "seed", "device", "versions"} <= set(figures)
-    assert "300 | 16 | flat" in capsys.readouterr().out
+    rows = [row for row in capsys.readouterr().out.splitlines() if row.startswith("| 300 |")]
+    assert len(rows) == 1 and f"| {line['wall_ms']['p99']:.2f} |" in rows[0]
+    with Image.open(plot) as picture:
+        assert picture.width > 300
 
 
 def test_fp16_halves_an_entry_and_hardly_a_pixel_changes():
