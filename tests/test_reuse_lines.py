@@ -174,7 +174,7 @@ def test_words_that_the_model_does_not_know_are_neither_looked_up_nor_filed(engi
     counted = engine.plan(request("seven red balls")).reuse.why
     assert not any("Not looked up" in sentence for sentence in counted), "numbers and plurals are no strangers"
     alone = engine.plan(request("a tiger")).reuse
-    assert alone.why[0] == "Miss: the prompt names no object and no scene that can be looked up."
+    assert alone.why[0] == "Miss: all that the prompt names has words that the model has never seen."
 
 
 def test_an_older_cache_is_upgraded_by_the_next_video_and_not_by_a_plan(engine_with, tmp_path):

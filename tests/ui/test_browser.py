@@ -160,7 +160,7 @@ def test_escape_cancels_the_running_video(page, site, endless):
     expect(page.locator("#part-job .c-badge")).to_contain_text("preview of step")
     page.locator("h1").click()
     page.keyboard.press("Escape")
-    expect(page.locator("#part-queue .c-job-cancelled")).to_contain_text(FIRST)
+    expect(page.locator(f"#part-queue .c-job-cancelled[data-key='{endless.id}']")).to_contain_text(FIRST)
     assert site.studio.jobs.job(endless.id).state == "cancelled"
 
 
