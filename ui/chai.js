@@ -207,12 +207,13 @@
   async function refresh(name, more = {}) {
     if (name === "generate" || !server) return;
     if (name === "compare") params.compare.group = group;
-    const turn = turns[name] = (turns[name] || 0) + 1;
+    const kind = more.is_light ? `${name}, light` : name;  // which shows less, and takes no other's turn
+    const turn = turns[kind] = (turns[kind] || 0) + 1;
     let answer;
     try { answer = await server.act({ act: `view_${name}`, args: { ...params[name], ...more } }); }
     catch (error) { return; }
     if (answer.problem) toast(answer.problem, "c-bad");
-    if (turn !== turns[name]) return;  // asked again since: an older answer must not come last
+    if (turn !== turns[kind]) return;  // asked again since: an older answer must not come last
     show(answer.html);
     if (answer.group) group = answer.group;
   }

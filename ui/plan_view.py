@@ -56,6 +56,8 @@ def _chips(plan: Plan) -> Markup:
     taken = [c for c in plan.reuse.candidates if c.get("lost_because") is None]
     served = {c["wanted"]: c["score"] for c in taken}
     also = {phrase for c in taken for phrase in c.get("serves", ())}
+    passed_over = ("covers fewer", "further from a full run", "scores lower", "older")
+    elsewhere = {c["wanted"] for c in plan.reuse.candidates if c.get("lost_because") in passed_over}
     near: dict[str, float] = {}
     for candidate in plan.reuse.candidates:
         near[candidate["wanted"]] = max(candidate["score"], near.get(candidate["wanted"], 0.0))
@@ -67,6 +69,8 @@ def _chips(plan: Plan) -> Markup:
                 detail = f"{kind}, found {served[each.phrase]:.2f}"
             elif each.phrase in also:
                 detail = f"{kind}, found too"
+            elif each.phrase in elsewhere:
+                detail = f"{kind}, in another entry"
             elif each.phrase in near:
                 detail = f"{kind}, nearest {near[each.phrase]:.2f}"
             chips.append(
