@@ -218,11 +218,12 @@ def test_times_are_told_as_people_do():
 
 
 def test_a_phrase_tells_of_the_nearest_candidate_whichever_comes_last():
-    found = [("moon", 1.0, None), ("red ball", 0.99, "older"), ("red ball", 0.4, "below the threshold")]
-    candidates = tuple({"wanted": phrase, "score": score, "lost_because": why} for phrase, score, why in found)
-    plan = Plan(GenerationRequest("a red ball on the moon"), reuse=Reuse("hit", 2, candidates=candidates))
-    chips = str(_chips(plan))
-    assert "nearest 0.99" in chips and "found 1.00" in chips
+    for why, told in (("below the threshold 0.995", "nearest 0.99"), ("older", "in another entry")):
+        found = [("moon", 1.0, None), ("red ball", 0.99, why), ("red ball", 0.4, "below the threshold 0.995")]
+        candidates = tuple({"wanted": phrase, "score": score, "lost_because": why} for phrase, score, why in found)
+        plan = Plan(GenerationRequest("a red ball on the moon"), reuse=Reuse("hit", 2, candidates=candidates))
+        chips = str(_chips(plan))
+        assert told in chips and "found 1.00" in chips
 
 
 def test_the_system_page_is_there_while_torch_is_being_imported(monkeypatch):
