@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 from .errors import BadRequest
-from .presets import ACCELERATIONS, DEFAULT_PRESET, PRESETS, Preset
+from .presets import ACCELERATIONS, DEFAULT_PRESET, FEWEST_TO_ACCELERATE, PRESETS, Preset
 
 DTYPES = ("fp32", "bf16", "fp16")
 OFFLOADS = ("none", "model", "sequential")
@@ -254,6 +254,12 @@ class Plan:
     request: GenerationRequest
     notes: tuple[str, ...] = ()
     reuse: Reuse = field(default_factory=lambda: Reuse("full", 0))
+
+    @property
+    def acceleration(self) -> str:
+        """The technique that the run reuses within: that of the request, or none in a run too short for it."""
+        is_long_enough = self.reuse.steps >= FEWEST_TO_ACCELERATE
+        return (self.request.acceleration if is_long_enough else None) or "none"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`."""

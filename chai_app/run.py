@@ -19,7 +19,6 @@ from . import __version__
 from .conditioning import read_start
 from .errors import Cancelled
 from .loading import LoadedModel, memory_in_plain_words
-from .presets import FEWEST_TO_ACCELERATE
 from .prompt_notes import late_prompt_notes
 from .request import GenerationRequest, Plan, Report, Reuse
 from .video import WrittenVideo, write_video
@@ -114,14 +113,9 @@ class Run:
             versions=dict(_versions()),
             notes=(*self.plan.notes, *late_prompt_notes(request, loaded), *loaded.notes),
             reuse=reuse,
-            acceleration=self._acceleration,
+            acceleration=self.plan.acceleration,
         )
         return Generation(request, frames, latents, report.fps, report)
-
-    @property
-    def _acceleration(self) -> str:
-        is_long_enough = self.plan.reuse.steps >= FEWEST_TO_ACCELERATE
-        return (self.plan.request.acceleration if is_long_enough else None) or "none"
 
     def _make(
         self, request: GenerationRequest, loaded: LoadedModel, donors: Sequence[Donor], recipe: Recipe | None
@@ -148,7 +142,7 @@ class Run:
         total_steps = steps * request.num_loops
         self._tell(0, total_steps, None)
         with ExitStack() as stack:
-            stack.enter_context(accelerated(pipeline, self._acceleration, steps, loaded.mag_ratios))
+            stack.enter_context(accelerated(pipeline, self.plan.acceleration, steps, loaded.mag_ratios))
             reuse = (
                 None
                 if not donors

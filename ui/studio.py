@@ -23,7 +23,6 @@ from chai_app.gallery import Gallery
 from chai_app.jobs import Job, JobQueue
 from chai_app.models import Model, ModelStatus, find_model, list_models
 from chai_app.pictures import small_moving_picture
-from chai_app.presets import FEWEST_TO_ACCELERATE
 from chai_app.request import GenerationRequest, Plan, Report
 from chai_app.settings import Settings
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from chai_app.engine import Generation
 
 _log = logging.getLogger("chai")
-_LONGEST_WAIT_FOR_A_PAGE_S = 15
+_LONGEST_WAIT_FOR_A_PAGE_S, _LONGEST_WAIT_FOR_A_LOAD_S = 15, 10
 _REPORTS_ASKED, _GUESSES = 60, 5  # of earlier videos, for how long the next will take
 
 
@@ -80,6 +79,8 @@ class Studio:
         self.gallery = Gallery(output, home / "thumbnails")
         self.jobs = JobQueue(self.engine, home / "jobs.json", self._path_for, self.plan, self._keep_thumbnail)
         self.first_page = threading.Event()  # set once somebody has the page
+        self._warming = threading.Thread(target=self._warm_up, name="warm up", daemon=True)
+        self._is_closed = False
         self.cache_changes = 0  # grows with every change that a page should look at again
         self.deleted: dict[str, Any] = {}  # entries that can be brought back, by token
         self.verdicts: dict[str, str] = {}  # what the judge said, by job
@@ -112,11 +113,15 @@ class Studio:
     def start(self) -> None:
         """Begin with the queue, and bring the model into memory behind the first page."""
         self.jobs.start()
-        threading.Thread(target=self._warm_up, name="warm up", daemon=True).start()
+        self._warming.start()
 
     def close(self) -> None:
         """Stop the queue, save indexes, leave the folders to others."""
+        self._is_closed = True
+        self.first_page.set()  # a model that is only now brought into memory would outlive the program
         self.jobs.close()
+        if self._warming.ident is not None:
+            self._warming.join(_LONGEST_WAIT_FOR_A_LOAD_S)
         with self._caching:
             if self._cache is not None:
                 self._cache.close()
@@ -127,6 +132,8 @@ class Studio:
     def _warm_up(self) -> None:
         # Importing torch keeps the interpreter so busy that the first page would wait for it.
         self.first_page.wait(_LONGEST_WAIT_FOR_A_PAGE_S)
+        if self._is_closed:
+            return
         started = time.perf_counter()
         self.warmth.state = "warming"
         try:
@@ -197,18 +204,17 @@ class Studio:
     def expected_seconds(self, plan: Plan) -> float | None:
         """How long a plan will take, by what those most like it took here; None if there is none of its size."""
         request, steps = plan.request, plan.reuse.steps
-        technique = (request.acceleration if steps >= FEWEST_TO_ACCELERATE else None) or "none"
         size = (request.model, request.height, request.width, request.num_frames)
-        alike = [
-            report
-            for report in islice(self._reports(), _REPORTS_ASKED)
-            if (report.model, report.height, report.width, report.num_frames) == size and report.steps
-        ]
-        if not alike:
+        alike: list[Report] = []
+        for reports in (self._reports_of_jobs, self._reports_of_files):  # files only where no job is like it
+            alike = [r for r in reports() if (r.model, r.height, r.width, r.num_frames) == size and r.steps]
+            if alike:
+                break
+        else:
             return None
 
         def distance(report: Report) -> tuple[bool, float]:
-            return report.acceleration != technique, abs(math.log(report.steps / steps))
+            return report.acceleration != plan.acceleration, abs(math.log(report.steps / steps))
 
         nearest = min(map(distance, alike))
         guesses = [
@@ -218,10 +224,13 @@ class Studio:
         ]
         return statistics.median(guesses[:_GUESSES])
 
-    def _reports(self) -> Iterator[Report]:
-        """Of finished videos, newest first."""
-        yield from (job.report for job in self.jobs.jobs() if job.report is not None)
-        yield from (item.report for item in self.gallery.items() if item.report is not None)
+    def _reports_of_jobs(self) -> Iterator[Report]:
+        """Of videos on the list, newest first."""
+        return islice((job.report for job in self.jobs.jobs() if job.report is not None), _REPORTS_ASKED)
+
+    def _reports_of_files(self) -> Iterator[Report]:
+        """Of videos in the gallery, newest first."""
+        return islice((item.report for item in self.gallery.items() if item.report is not None), _REPORTS_ASKED)
 
     # What follows a video
 
