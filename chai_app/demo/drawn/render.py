@@ -15,10 +15,10 @@ from .things import draw_shadow, draw_thing
 # Where the copies stand, in units of their radius, by how many there are.
 LAYOUTS = {
     1: ((0.0, 0.0),),
-    2: ((-1.36, 0.0), (1.36, 0.0)),
-    3: ((-1.4, 1.05), (1.4, 1.05), (0.0, -1.1)),
+    2: ((-1.32, 0.0), (1.32, 0.0)),
+    3: ((-1.36, 1.05), (1.36, 1.05), (0.0, -1.1)),
 }
-RADIUS_PX = {1: (17.5, 20.5), 2: (14.0, 15.5), 3: (11.5, 12.5)}
+RADIUS_PX = {1: (19.5, 22.5), 2: (15.0, 16.5), 3: (12.5, 13.5)}
 SHADOWED = {"desert", "forest", "city", "moon", "reef"}
 
 
@@ -76,12 +76,12 @@ def path_of(spec: ClipSpec, time: Array) -> Path:
     room = {1: 1.0, 2: 0.7, 3: 0.6}[spec.count]  # a group needs more of the picture, so it moves less
     middle = FRAME_SIZE_PX / 2
     x = np.full_like(time, middle + rng.uniform(-8, 8) * room)
-    y = np.full_like(time, middle + 3 + rng.uniform(-3, 5) * room)
+    y = np.full_like(time, middle + 4 + rng.uniform(-3, 4) * room)
     growth, angle = np.ones_like(time), np.zeros_like(time)
-    travel, bob, turn = rng.uniform(27, 33) * room, rng.random(), rng.choice((-1, 1)) * rng.uniform(0.85, 1.1)
+    travel, bob, turn = rng.uniform(25, 30) * room, rng.random(), rng.choice((-1, 1)) * rng.uniform(0.85, 1.1)
     match spec.motion:
         case "rising" | "falling":
-            y = middle + 3 + travel * (0.5 - time if spec.motion == "rising" else time - 0.5)
+            y = middle + 4 + travel * (0.5 - time if spec.motion == "rising" else time - 0.5)
         case "moving right" | "moving left":
             x = middle + travel * (time - 0.5 if spec.motion == "moving right" else 0.5 - time)
             y = y + 1.6 * np.sin(2 * np.pi * (time + bob))

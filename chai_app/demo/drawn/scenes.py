@@ -117,7 +117,7 @@ def _desert(canvas: Array, view: View) -> None:
 
 def _ocean(canvas: Array, view: View) -> None:
     _sky(canvas, view, 50)
-    off, dice = _cells(view, 0.25, 62.0, 2.0)
+    off, _ = _cells(view, 0.25, 62.0, 2.0)
     match view.skyline:
         case "first":  # clouds
             puff = np.minimum(ellipse(off, view.y - 24, 17, 6), circle(off + 4, view.y - 20, 8))

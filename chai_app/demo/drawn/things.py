@@ -110,13 +110,13 @@ SHAPERS: dict[str, Shaper] = {
 def _pattern(kind: str, u: Array, v: Array, body: Array) -> Array | None:
     match kind:
         case "stripes":
-            band = np.abs(((u + 0.12) / 0.66) % 1 - 0.5) * 0.66 - 0.165
+            band = np.abs(((u + 0.2) / 0.8) % 1 - 0.5) * 0.8 - 0.2
             return np.maximum(body, band)
         case "dots":
-            row = np.floor(v / 0.56)
-            du = ((u + 0.31 * (row % 2)) / 0.62) % 1 - 0.5
-            dv = (v / 0.56) % 1 - 0.5
-            return np.maximum(body, circle(0.62 * du, 0.56 * dv, 0.185))
+            row = np.floor(v / 0.62)
+            du = ((u + 0.36 * (row % 2)) / 0.72) % 1 - 0.5
+            dv = (v / 0.62) % 1 - 0.5
+            return np.maximum(body, circle(0.72 * du, 0.62 * dv, 0.225))
     return None
 
 

@@ -1,7 +1,7 @@
-"""What the transformer learns from: latents of drawn clips and of single frames, made once and kept, in pairs.
+"""What the transformer learns from: latents of drawn clips and of single frames, made once and kept.
 
-A store grows: the same call with a larger number draws and encodes what is missing. Beside the latents it keeps how much
-of each token's square a thing covers, which is what the probe of `transformer.py` learns to say.
+A store grows: the same call with a larger number draws and encodes what is missing. Beside the latents it keeps how
+much of each token's square a thing covers, which is what the probe of `transformer.py` learns to say.
 """
 
 from __future__ import annotations

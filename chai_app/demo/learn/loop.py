@@ -25,7 +25,7 @@ from .muon import optimizers_for
 
 Model = TypeVar("Model", bound=nn.Module)
 LossOf = Callable[[torch.Generator], tuple[Tensor, Mapping[str, float]]]
-"""Takes the generator of one step and draws this process's batch with it; returns the loss (a scalar) and figures to log."""
+"""Takes the generator of one step and draws this process's batch with it; returns the loss and figures to log."""
 
 SAVE_EVERY_S = 120.0
 LOG_EVERY = 20
