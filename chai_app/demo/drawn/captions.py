@@ -50,6 +50,19 @@ FIXED_PHRASES: dict[str, tuple[str, ...]] = {
     "moon": ("in space", "in outer space"),
     "reef": ("under water", "underwater"),
 }
+
+
+def _scene_phrases(name: str) -> tuple[str, ...]:
+    """Every way in which a sentence takes a scene up: "in a reef", "over the coral reef", "underwater"."""
+    phrases = []
+    for preposition in PREPOSITIONS[name]:
+        for noun in SCENE_NOUNS[name]:
+            articles = ("the ", "") if noun.endswith("s") else ("the ", "an " if noun[0] in "aeiou" else "a ")
+            phrases += [f"{preposition} {article}{noun}" for article in articles]
+    return (*phrases, *FIXED_PHRASES.get(name, ()) * 4)
+
+
+SCENE_PHRASES = {name: _scene_phrases(name) for name in SCENES}
 MOTION_WORDS: dict[str, tuple[str, ...]] = {
     "rising": ("rising", "floating up", "going up", "climbing", "flying upwards", "moving up"),
     "falling": ("falling", "falling down", "sinking", "dropping", "going down", "moving down"),
@@ -84,18 +97,6 @@ COUNT_WORDS = {2: ("two", "two", "a pair of", "2"), 3: ("three", "three", "3")}
 SHARE_OF_LISTS = 0.12  # of the captions: "red fish, reef, spinning"
 
 
-def scene_phrase(name: str, random: Random) -> str:
-    """The scene as a sentence takes it up: "in a reef", "over the coral reef", "underwater"."""
-    fixed = FIXED_PHRASES.get(name, ())
-    if fixed and random.random() < 0.15:
-        return random.choice(fixed)
-    noun = random.choice(SCENE_NOUNS[name])
-    article = random.choice(("the ", "the ", "a ", "")) if not noun.endswith("s") else random.choice(("the ", ""))
-    if article == "a " and noun[0] in "aeiou":
-        article = "an "
-    return f"{random.choice(PREPOSITIONS[name])} {article}{noun}"
-
-
 def caption(spec: ClipSpec, random: Random, complete: bool = False) -> str:
     """Describe a clip as a person might.
 
@@ -117,7 +118,7 @@ def caption(spec: ClipSpec, random: Random, complete: bool = False) -> str:
         things = _bare(spec.things[0], spec.count, random, keep_colour, random.choice(ADJECTIVES))
     else:
         things = _single(spec.things[0], random, keep_colour)
-    scene = scene_phrase(spec.scene.name, random) if keep_scene else ""
+    scene = random.choice(SCENE_PHRASES[spec.scene.name]) if keep_scene else ""
     verb = "are" if several else "is"
     opening = random.choice(OPENINGS)
     orders = [f"{opening}{things} {motion} {scene}", f"{opening}{things} {scene}"]
