@@ -34,8 +34,8 @@ SPATIAL = {
     "sample_size": FRAME_SIZE_PX,
 }
 FRAMES = Settings(steps=2600, batch_size=28, peak_lr=2e-3, use_muon=True, seed=11)
-LATENTS = Settings(steps=450, batch_size=4, peak_lr=1.5e-3, use_muon=True, seed=12)
-CLIPS = Settings(steps=700, batch_size=3, peak_lr=1e-3, use_muon=True, seed=13)
+LATENTS = Settings(steps=900, batch_size=4, peak_lr=1.5e-3, use_muon=True, seed=12)
+CLIPS = Settings(steps=1500, batch_size=3, peak_lr=1e-3, use_muon=True, seed=13)
 DECODERS = Settings(steps=1000, batch_size=3, peak_lr=6e-4, ema_decay=0.995, use_muon=True, seed=14)
 FRAMES_PER_CLIP = 6  # of 17 are decoded to pixels: the spatial decoder is the costly half
 SHARE_OF_STILLS = 0.12  # of the batches hold single frames, as image-to-video needs them
