@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .drawing import Array, box, circle, coverage, ellipse, over, polygon, rgb, star
+from .drawn.drawing import Array, box, circle, coverage, ellipse, over, polygon, rgb, star
 
 PAINT = {
     "red": rgb(226, 38, 46),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .drawing import Array
+from .drawn.drawing import Array
 from .objects import draw_object, draw_shadow
 from .scenes import GROUND_Y, draw_scene
 from .world import FRAME_SIZE_PX, NUM_FRAMES, ClipSpec

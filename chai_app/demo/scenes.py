@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .drawing import Array, circle, coverage, ellipse, over, rgb
+from .drawn.drawing import Array, circle, coverage, ellipse, over, rgb
 
 
 @dataclass(frozen=True)

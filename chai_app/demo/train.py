@@ -25,8 +25,8 @@ from ..opensora.transformer import OpenSoraTransformer3DModel
 from . import train_autoencoder, train_embedder, train_judge, train_text, train_transformer
 from .data import Split, clips, specs
 from .judge import WEIGHTS, save_judge
+from .learn.loop import Settings, first_process_first, is_first_process, process_count
 from .package import FOLDER, package, write_training_summary
-from .training import Settings, first_process_first, is_first_process, process_count
 
 TRAINING_CLIPS, JUDGE_CLIPS = 10_000, 12_000
 ENCODED_CLIPS = 10_000  # of the training clips, whole: what the transformer's last stage learns from

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..opensora.autoencoder import AutoencoderKLOpenSora
-from .training import Settings, train
+from .learn.loop import Settings, train
 
 LATENT_CHANNELS = 16
 SPATIAL = {

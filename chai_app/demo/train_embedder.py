@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .captions import COLOUR_WORDS, COUNT_WORDS, NOUNS, SCENE_PHRASES, caption
-from .training import Settings, train
+from .learn.loop import Settings, train
 from .world import FRAME_SIZE_PX, ClipSpec
 
 MODEL_CFG: dict[str, Any] = {

@@ -22,8 +22,8 @@ from transformers import OlmoeConfig, OlmoeForCausalLM, PreTrainedTokenizerFast
 
 from ..settings import BUNDLED_MODELS
 from .captions import all_words
+from .learn.loop import Settings, train
 from .short_prompts import Pair, held_out_pairs, sample_pair
-from .training import Settings, train
 
 FOLDER = BUNDLED_MODELS / "enhancer"
 PAD, END, UNKNOWN, ANSWER = "<pad>", "</s>", "<unk>", "<caption>"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .judge import Judge, targets
-from .training import Settings, train
+from .learn.loop import Settings, train
 from .world import MOTIONS, ClipSpec
 
 MIRRORED = torch.tensor(

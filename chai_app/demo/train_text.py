@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel, T5ForConditionalGeneration
 
 from .captions import COLOUR_WORDS, MOTION_WORDS, SCENE_PHRASES, all_words, caption
-from .training import Settings, train
+from .learn.loop import Settings, train
 from .world import ClipSpec, sample_any_spec
 
 MAX_LENGTH = 48

@@ -24,9 +24,9 @@ from ..opensora.pipeline import IMAGE_FPS
 from ..opensora.schedule import timestep_shift
 from ..opensora.transformer import OpenSoraTransformer3DModel
 from .captions import caption
+from .learn.loop import Settings, first_process_first, process_count, process_rank, train, wait_for_all_processes
 from .train_autoencoder import LATENT_CHANNELS, to_signed
 from .train_text import MAX_LENGTH, with_unknown_words
-from .training import Settings, first_process_first, process_count, process_rank, train, wait_for_all_processes
 from .world import FPS, FRAME_SIZE_PX, NUM_FRAMES, ClipSpec
 
 FRAME_SETTINGS = Settings(steps=700, batch_size=64, peak_lr=1.2e-3, ema_decay=0.998, use_muon=True, seed=51)

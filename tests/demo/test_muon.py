@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from chai_app.demo.muon import Muon, optimizers_for, orthogonal
+from chai_app.demo.learn.muon import Muon, optimizers_for, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (16, 90), (90, 16)])

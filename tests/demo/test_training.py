@@ -7,10 +7,10 @@ from torch import nn
 
 from chai_app.demo.data import specs
 from chai_app.demo.judge import HEADS, Judge, targets
+from chai_app.demo.learn.loop import Settings, learning_rate, train
 from chai_app.demo.package import FOLDER
 from chai_app.demo.train import Training
 from chai_app.demo.train_autoencoder import LATENT_CHANNELS, new_autoencoder, widened
-from chai_app.demo.training import Settings, learning_rate, train
 
 SETTINGS = Settings(steps=40, batch_size=4, peak_lr=1e-2, warmup_steps=4, ema_decay=0.9, seed=7)
 
@@ -28,7 +28,7 @@ class Interrupted(Exception):
 
 
 def test_an_interrupted_training_ends_with_the_very_weights_of_an_uninterrupted_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("chai_app.demo.training.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("chai_app.demo.learn.loop.SAVE_EVERY_S", 0.0)
     torch.manual_seed(0)
     first = nn.Linear(3, 1)
     second, third = nn.Linear(3, 1), nn.Linear(3, 1)

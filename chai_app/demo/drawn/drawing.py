@@ -37,7 +37,7 @@ def over(canvas: Array, alpha: Array, colour: Array) -> None:
     canvas += alpha[..., None] * (colour - canvas)
 
 
-def circle(u: Array, v: Array, radius: float) -> Array:
+def circle(u: Array, v: Array, radius: float | Array) -> Array:
     return np.sqrt(u * u + v * v) - radius
 
 

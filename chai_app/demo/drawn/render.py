@@ -91,8 +91,6 @@ def path_of(spec: ClipSpec, time: Array) -> Path:
             growth = 0.62 + 0.5 * time
     radius = rng.uniform(*RADIUS_PX[spec.count]) * growth
     looks_left = spec.motion == "moving left" or (spec.motion != "moving right" and rng.random() < 0.3)
-    return Path(
-        *(values.astype(np.float32) for values in (x, y, radius, angle)),
-        facing=-1 if looks_left else 1,
-        beat=rng.random(),
-    )
+    facing, beat = -1 if looks_left else 1, rng.random()
+    x, y, radius, angle = (values.astype(np.float32) for values in (x, y, radius, angle))
+    return Path(x, y, radius, angle, facing, beat)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,31 +42,30 @@ def covered(mask: NDArray[np.float32]) -> NDArray[np.uint8]:
     return (255 * np.stack([group.mean(0) for group in groups]) + 0.5).astype(np.uint8)
 
 
-def encode(vae: AutoencoderKLOpenSora, folder: Path, split: Split, number: int, still: bool, start: int = 0) -> Latents:
-    """Latents of clips `start` to `number` of a split (whole blocks), encoded if they are not on disk yet."""
-    name, frames = f"{split}-{'frames' if still else 'clips'}", 1 if still else NUM_FRAMES
-    length = vae.num_latent_frames(frames)
-    side = FRAME_SIZE_PX // 8
+def encode(vae: AutoencoderKLOpenSora, folder: Path, split: Split, number: int, still: bool) -> Latents:
+    """Latents of the first `number` clips of a split, in whole blocks, encoded if they are not on disk yet."""
+    name = f"{split}-{'frames' if still else 'clips'}"
+    length, side = vae.num_latent_frames(1 if still else NUM_FRAMES), FRAME_SIZE_PX // 8
     folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "latents": ((LATENT_CHANNELS, length, side, side), np.float16),
-        "coverage": ((length, TOKENS_PER_SIDE**2), np.uint8),
-    }
-    counter = folder / f"{name}.json"
+    path, covers, counter = (folder / f"{name}.{kind}" for kind in ("latents", "coverage", "json"))
     done = json.loads(counter.read_text())["done"] if counter.exists() else 0
     while done < number:
-        drawn = [draw(spec, still) for spec in specs(split, BLOCK, done)]
-        for key, values in zip(files, _encoded(vae, drawn), strict=True):
-            with (folder / f"{name}.{key}").open("r+b" if done else "wb") as file:
-                file.seek(done * values[0].nbytes)
-                file.write(values.tobytes())
+        latents, coverage = _encoded(vae, [draw(spec, still) for spec in specs(split, BLOCK, done)])
+        _put(path, latents, done)
+        _put(covers, coverage, done)
         done += BLOCK
         counter.write_text(json.dumps({"done": done}))
-    arrays = [
-        np.memmap(folder / f"{name}.{key}", dtype=dtype, mode="r", shape=(done, *shape))
-        for key, (shape, dtype) in files.items()
-    ]
-    return Latents(*arrays)
+    return Latents(
+        np.memmap(path, np.float16, "r", shape=(done, LATENT_CHANNELS, length, side, side)),
+        np.memmap(covers, np.uint8, "r", shape=(done, length, TOKENS_PER_SIDE**2)),
+    )
+
+
+def _put(path: Path, rows: NDArray[Any], start: int) -> None:
+    """Write rows from number `start` on."""
+    with path.open("r+b" if start else "wb") as file:
+        file.seek(start * rows[0].nbytes)
+        file.write(rows.tobytes())
 
 
 def draw(spec: ClipSpec, still: bool) -> Rendering:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class PartnerProcessor(OpenSoraAttnProcessor):
         seen_value = torch.cat([value[takers], value[donors]], dim=1)
         alone = [attend(query[rows], key[rows], value[rows]) for rows in (donors, others) if len(query[rows])]
         out = torch.cat([alone[0], attend(query[takers], seen_key, seen_value), *alone[1:]])
-        return attn.proj(out.flatten(2))  # type: ignore[no-any-return]
+        return cast("Tensor", attn.proj(out.flatten(2)))
 
 
 class Partners:
