@@ -54,7 +54,7 @@ def render(spec: ClipSpec, times: NDArray[np.float32] | None = None) -> Renderin
     canvas: Array = np.empty((*size, 3), dtype=np.float32)
     mask: Array = np.zeros(size, dtype=np.float32)
     sideways = {"moving right": 1.0, "moving left": -1.0}.get(spec.motion, 0.0)
-    draw_scene(canvas, spec.scene.name, spec.scene.look, 9 * sideways * time, time)
+    draw_scene(canvas, spec.scene.name, spec.scene.look, 6 * sideways * time, time)
     ground_y = float(GROUND_Y[spec.scene.name])
     copies = []
     for i, (du, dv) in enumerate(LAYOUTS[spec.count]):
@@ -78,7 +78,7 @@ def path_of(spec: ClipSpec, time: Array) -> Path:
     x = np.full_like(time, middle + rng.uniform(-8, 8) * room)
     y = np.full_like(time, middle + 4 + rng.uniform(-3, 4) * room)
     growth, angle = np.ones_like(time), np.zeros_like(time)
-    travel, bob, turn = rng.uniform(25, 30) * room, rng.random(), rng.choice((-1, 1)) * rng.uniform(0.85, 1.1)
+    travel, bob, turn = rng.uniform(17, 21) * room, rng.random(), rng.choice((-1, 1)) * rng.uniform(0.5, 0.62)
     match spec.motion:
         case "rising" | "falling":
             y = middle + 4 + travel * (0.5 - time if spec.motion == "rising" else time - 0.5)
@@ -88,7 +88,7 @@ def path_of(spec: ClipSpec, time: Array) -> Path:
         case "spinning":
             angle = turn * np.pi * time
         case "coming closer":
-            growth = 0.62 + 0.5 * time
+            growth = 0.7 + 0.42 * time
     radius = rng.uniform(*RADIUS_PX[spec.count]) * growth
     looks_left = spec.motion == "moving left" or (spec.motion != "moving right" and rng.random() < 0.3)
     facing, beat = -1 if looks_left else 1, rng.random()
