@@ -19,6 +19,10 @@ LAYOUTS = {
     3: ((-1.36, 1.05), (1.36, 1.05), (0.0, -1.1)),
 }
 RADIUS_PX = {1: (19.5, 22.5), 2: (15.0, 16.5), 3: (12.5, 13.5)}
+# The motion laws, over a whole clip: how far a thing goes (px), how far it turns (radians), its first and last size.
+TRAVEL_PX = (17.0, 21.0)
+TURN = (0.5 * np.pi, 0.62 * np.pi)
+GROWTH = (0.7, 1.12)
 SHADOWED = {"desert", "forest", "city", "moon", "reef"}
 
 
@@ -78,7 +82,7 @@ def path_of(spec: ClipSpec, time: Array) -> Path:
     x = np.full_like(time, middle + rng.uniform(-8, 8) * room)
     y = np.full_like(time, middle + 4 + rng.uniform(-3, 4) * room)
     growth, angle = np.ones_like(time), np.zeros_like(time)
-    travel, bob, turn = rng.uniform(17, 21) * room, rng.random(), rng.choice((-1, 1)) * rng.uniform(0.5, 0.62)
+    travel, bob, turn = rng.uniform(*TRAVEL_PX) * room, rng.random(), rng.choice((-1, 1)) * rng.uniform(*TURN)
     match spec.motion:
         case "rising" | "falling":
             y = middle + 4 + travel * (0.5 - time if spec.motion == "rising" else time - 0.5)
@@ -86,9 +90,9 @@ def path_of(spec: ClipSpec, time: Array) -> Path:
             x = middle + travel * (time - 0.5 if spec.motion == "moving right" else 0.5 - time)
             y = y + 1.6 * np.sin(2 * np.pi * (time + bob))
         case "spinning":
-            angle = turn * np.pi * time
+            angle = turn * time
         case "coming closer":
-            growth = 0.7 + 0.42 * time
+            growth = GROWTH[0] + (GROWTH[1] - GROWTH[0]) * time
     radius = rng.uniform(*RADIUS_PX[spec.count]) * growth
     looks_left = spec.motion == "moving left" or (spec.motion != "moving right" and rng.random() < 0.3)
     facing, beat = -1 if looks_left else 1, rng.random()
