@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chai_app"
 
-GROUND = {"errors", "files", "libraries", "memory", "presets", "request", "settings"}
+GROUND = {"errors", "files", "libraries", "memory", "only_data", "presets", "request", "settings"}
 # room: the files and packages it is made of
 SUBJECT_ROOMS = {
     "attention": {"attention"},

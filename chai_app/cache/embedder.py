@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DamagedCheckpoint, MissingWeights
 from ..libraries import importing
+from ..only_data import check_only_data
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +47,7 @@ class OpenClipEmbedder:
             folder = Path(model.removeprefix(_LOCAL)).expanduser()
             self.name = folder.parent.name if folder.name == "embedder" else folder.name
             self._weights = _weights_in(folder)
+            check_only_data(folder)
             self._config_text = (folder / _CONFIG).read_text(encoding="utf-8")
             self._model = _LOCAL + str(folder)
         else:
@@ -119,6 +121,7 @@ class OpenClipEmbedder:
                 pretrained=pretrained,
                 device=self._device,
                 force_quick_gelu=bool(tag.get("quick_gelu")),
+                weights_only=True,
             )
         except Exception as error:
             raise DamagedCheckpoint(
