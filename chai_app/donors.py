@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cache import LatentCache, NewEntry, OlderCache, OpenClipEmbedder, Phrase, Schedule, Shape, UnknownEntry
 from .errors import BadRequest, ChaiError
+from .libraries import importing
 from .models import Model
 from .numbers import CountRange, count_likeness
 from .opensora.sizes import latent_size
@@ -190,9 +191,10 @@ class Donors:
         """What to attend to. A donor that cannot be read is left out of the outcome, with a sentence for each."""
         if reuse.entry_id is None:
             return reuse, [], ()
-        import torch
+        with importing():
+            import torch
 
-        from .attention import Donor
+            from .attention import Donor
 
         cache = self._opened(writes=False)
         donors, here, problems, bytes_read = [], [], [], 0

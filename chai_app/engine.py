@@ -18,7 +18,16 @@ from .enhance import DEMO as DEMO_ENHANCER
 from .enhance import Enhanced, Enhancer, OnText
 from .errors import BadRequest, Cancelled, ChaiError
 from .fingerprint import stamp
-from .loading import LoadedModel, Machine, MemoryHost, choose_machine, load, memory_in_plain_words
+from .libraries import importing
+from .loading import (
+    LoadedModel,
+    Machine,
+    MemoryHost,
+    choose_machine,
+    import_libraries,
+    load,
+    memory_in_plain_words,
+)
 from .mag_ratios import ratios_of
 from .memory import give_back_freed_memory, keep_freed_memory
 from .models import DEMO, Model, find_model
@@ -183,7 +192,8 @@ class Engine:
                     self._enhancer = None
                     if enhancer != DEMO_ENHANCER:
                         self._loaded = None  # two models at once may not fit
-                    self._enhancer = Enhancer.load(enhancer, machine.device, settings=self.settings)
+                    with importing():
+                        self._enhancer = Enhancer.load(enhancer, machine.device, settings=self.settings)
                 return self._enhancer.enhance(
                     prompts, extract, seed=seed, lynx_dial=lynx_dial, on_text=watch if is_watched else None
                 )
@@ -291,6 +301,7 @@ class Engine:
         return self._load_on(model, choose_machine(request.device, request.dtype, request.offload))
 
     def _load_on(self, model: Model, machine: Machine) -> LoadedModel:
+        import_libraries()
         if self._loaded is None or (self._loaded.model, self._loaded.machine) != (model, machine):
             self._loaded = None  # two models at once may not fit
             if self._enhancer is not None and self._enhancer.name != DEMO_ENHANCER:

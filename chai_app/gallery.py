@@ -76,7 +76,7 @@ class Gallery:
         path = self.folder / name
         request, report = None, None
         with suppress(ChaiError):  # a video of somebody else is shown all the same
-            request, report = _ours(path)
+            request, report = settings_in(path)
         return Item(name, path, stat.st_mtime, stat.st_size, request, report)
 
     def add_thumbnail(self, path: Path, make: Callable[[], bytes]) -> Path | None:
@@ -122,7 +122,7 @@ def restore(path: Path, settings: Settings) -> Restored:
 
     Raises: BadMedia if it cannot be read, BadRequest if it carries none.
     """
-    request, report = _ours(path)
+    request, report = settings_in(path)
     if request is None:
         raise BadRequest(
             f"{path.name} carries no settings: only a file that was made here, and not changed since, does."
@@ -144,8 +144,11 @@ def restore(path: Path, settings: Settings) -> Restored:
     return Restored(GenerationRequest.from_json({**request.to_json(), **lost}), report, tuple(notes))
 
 
-def _ours(path: Path) -> tuple[GenerationRequest | None, Report | None]:
-    """Raises: BadMedia, BadRequest for a file that cannot be read, or settings that make no sense."""
+def settings_in(path: Path) -> tuple[GenerationRequest | None, Report | None]:
+    """The request and the report that a file of ours carries; None for one of somebody else's.
+
+    Raises: BadMedia, BadRequest for a file that cannot be read, or settings that make no sense.
+    """
     ours = read_metadata(path).get("chai")
     if not isinstance(ours, dict) or "request" not in ours:
         return None, None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import BadRequest, Cancelled, ChaiError
 from .jobs_file import JobsFile
+from .private_folder import PrivateFolder
 from .request import GenerationRequest, Plan, Report
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Job:
 
     request is resolved, its seed settled; file is where the finished video is; error a sentence. Jobs of one group are
     the arms of a comparison, told apart by their labels. crashes counts how often the program ended while it ran.
+    owner is who asked for a private one, whom alone a server shows it; it stands in memory only.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Job:
     group: str | None = None
     label: str | None = None
     crashes: int = 0
+    owner: str | None = field(default=None, repr=False)
 
     @property
     def is_finished(self) -> bool:
@@ -62,7 +64,7 @@ class Job:
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`; `from_json` gives an equal job back."""
         return {
-            **vars(self),
+            **{name: value for name, value in vars(self).items() if name != "owner"},
             "request": self.request.to_json(),
             "report": None if self.report is None else self.report.to_json(),
             "file": None if self.file is None else str(self.file),
@@ -122,7 +124,7 @@ class JobQueue:
         self._plan = planner or engine.plan
         self._changed = threading.Condition()
         self._version = 0
-        self._private_folder: tempfile.TemporaryDirectory[str] | None = None
+        self._private_folder: PrivateFolder | None = None
         self._file = None if file is None else JobsFile(file)
         self._jobs: list[Job] = [] if self._file is None else self._read(self._file)
         self._live: dict[str, Live] = {}
@@ -136,14 +138,16 @@ class JobQueue:
     def close(self, timeout_s: float = 30) -> None:
         """Stop the running job, which stays in the queue for the next start, and remove private videos."""
         with self._changed:
-            self._is_closing = True
+            if not self._is_closing:
+                self._is_closing = True
+                self._tell(is_kept=True)  # as waiting, in case that whoever ends the program has no patience
             for live in self._live.values():
                 live.cancel.set()
             self._changed.notify_all()
         if self._worker.is_alive():
             self._worker.join(timeout_s)
         if self._private_folder is not None:
-            self._private_folder.cleanup()
+            self._private_folder.close()
         if self._file is not None:
             self._file.close()
 
@@ -180,8 +184,8 @@ class JobQueue:
         """Where private videos lie until the program ends."""
         with self._changed:
             if self._private_folder is None:
-                self._private_folder = tempfile.TemporaryDirectory(prefix="chai-private-")
-            return Path(self._private_folder.name).resolve()
+                self._private_folder = PrivateFolder()
+            return self._private_folder.path
 
     def wait(self, id: str, timeout_s: float | None = None) -> Job | None:
         """The job once it is finished, or as it is when the time is over."""
@@ -192,16 +196,28 @@ class JobQueue:
     # Changing
 
     def submit(
-        self, requests: Sequence[GenerationRequest], group: str | None = None, labels: Sequence[str] = ()
+        self,
+        requests: Sequence[GenerationRequest],
+        group: str | None = None,
+        labels: Sequence[str] = (),
+        owner: str | None = None,
     ) -> list[Job]:
         """Put requests at the end, after all of them were planned.
 
+        Args: owner: who may see those of them that are private.
         Raises: ChaiError for the first that cannot be made; then none is queued.
         """
         plans = [self._plan(request) for request in requests]
         now = self._clock()
         jobs = [
-            Job(secrets.token_hex(6), plan.request, created=now, group=group, label=labels[i] if labels else None)
+            Job(
+                secrets.token_hex(16 if plan.request.is_private else 6),  # which nobody else is to guess
+                plan.request,
+                created=now,
+                group=group,
+                label=labels[i] if labels else None,
+                owner=owner if plan.request.is_private else None,
+            )
             for i, plan in enumerate(plans)
         ]
         with self._changed:
@@ -346,7 +362,10 @@ class JobQueue:
         with self._changed:
             self._version += 1
             if is_kept and self._file is not None:
-                self._file.write([job.to_json() for job in self._jobs if not job.request.is_private])
+                kept = [job for job in self._jobs if not job.request.is_private]
+                if self._is_closing:
+                    kept = [replace(j, state="queued", started=None) if j.state == "running" else j for j in kept]
+                self._file.write([job.to_json() for job in kept])
             self._changed.notify_all()
 
     def _read(self, file: JobsFile) -> list[Job]:

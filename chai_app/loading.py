@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import BadRequest, ChaiError
+from .libraries import importing
 from .mag_ratios import ratios_of
 from .models import Model
 from .settings import Settings
@@ -56,6 +57,17 @@ class MemoryHost(Protocol):
 
     def settle(self, loaded: LoadedModel) -> None:
         """Called before every run: the model goes where it runs, if it was moved away in the meantime."""
+
+
+def import_libraries() -> None:
+    """Import all that a run needs, before any of it is used: what is imported later could meet another thread's."""
+    with importing():
+        import open_clip  # noqa: F401
+        from transformers import AutoTokenizer, T5EncoderModel  # noqa: F401
+
+        from .attention import cache_attention  # noqa: F401
+        from .opensora import OpenSoraPipeline  # noqa: F401
+        from .opensora.acceleration import accelerated  # noqa: F401
 
 
 def choose_machine(device: str | None, dtype: str | None, offload: str | None) -> Machine:

@@ -15,6 +15,7 @@ from typing import Any
 
 from .errors import BadRequest, ChaiError, DamagedCheckpoint, MissingWeights
 from .fingerprint import Stamp, fingerprint, stamp
+from .only_data import check_only_data
 from .request import RequestDefaults
 from .settings import BUNDLED_MODELS, Settings
 from .vocabulary import Vocabulary
@@ -138,8 +139,7 @@ def _status(name: str, about: str, settings: Settings) -> ModelStatus:
 
 
 def _read_folder(folder: Path) -> Model:
-    parts = [folder / part for part in _FOLDER_PARTS]
-    return _read_folder_as_of(folder, stamp([folder, *(part for part in parts if part.is_dir())]))
+    return _read_folder_as_of(folder, stamp([folder, *(part for part in folder.iterdir() if part.is_dir())]))
 
 
 @lru_cache(maxsize=16)
@@ -152,6 +152,8 @@ def _read_folder_as_of(folder: Path, _stamp: Stamp) -> Model:
                 f"{folder} is no model folder, because {part.name}/config.json is missing: name a folder in diffusers' "
                 f"layout, with {', '.join(_FOLDER_PARTS)}, tokenizer and scheduler."
             )
+    check_only_data(folder)
+    for part in parts.values():
         check_weights(part)
     card = _read_card(folder / "chai.json")
     try:
@@ -190,6 +192,7 @@ def _find_released(settings: Settings) -> Model:
 
 @lru_cache(maxsize=16)
 def _check_as_of(folder: Path, _stamp: Stamp) -> None:
+    check_only_data(folder)
     check_weights(folder)
 
 

@@ -9,6 +9,10 @@ from .errors import BadMedia
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
+
+# Formats that hold their pictures themselves; others are programs (eps), or name fonts and files.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "AVIF", "ICO", "JPEG2000")
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -21,10 +25,17 @@ def read_image(path: Path) -> np.ndarray:
 
     check_is_file(path, "picture")
     try:
-        with Image.open(path) as picture:
+        with _opened(path) as picture:
             return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadMedia(f"{path} is not a picture that can be read: choose a png, jpg or webp file.") from error
+
+
+def _opened(path: Path) -> Image.Image:
+    from PIL import Image
+
+    Image.init()  # some formats are there only where Pillow was built with them
+    return Image.open(path, formats=[each for each in _FORMATS if each in Image.OPEN])
 
 
 def write_gif(path: Path, frames: np.ndarray, fps: float, comment: str) -> None:
@@ -91,7 +102,7 @@ def picture_comment(path: Path) -> str:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with _opened(path) as picture:
             comment: str | bytes = picture.info.get("comment", "")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadMedia(f"{path} is not a picture that can be read.") from error

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cache import Selection
+from .errors import ChaiError
+from .gallery import settings_in
 from .prompts import extract
 
 if TYPE_CHECKING:
@@ -17,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Traces:
-    """What a selection is about: entries of the cache, files of the gallery, jobs that are over, uploaded files."""
+    """What a selection is about: entries of the cache, files of the gallery, jobs that are over, and files that were
+    uploaded or made for downloading."""
 
     entries: tuple[Entry, ...]
     items: tuple[Item, ...]
@@ -30,38 +35,78 @@ class Traces:
         return len(self.entries) + len(self.items) + len(self.jobs) + len(self.uploads)
 
 
-def find_traces(selection: Selection, cache: LatentCache, gallery: Gallery, jobs: JobQueue, uploads: Path) -> Traces:
+def find_traces(
+    selection: Selection,
+    cache: LatentCache,
+    gallery: Gallery,
+    jobs: JobQueue,
+    uploads: Path,
+    exports: Path | None = None,
+    sees: Callable[[Job], bool] = lambda job: True,
+) -> Traces:
     """Everything that `selection` means. Changes nothing.
 
-    Uploads are meant if a file or job that goes has started from them, or by their date if no words were given.
+    Uploads are meant if a file or job that goes has started from them, if they are copies of videos that are meant, or
+    by their date if no words were given. An archive may hold anything, so it goes with all words.
+
+    Args: uploads, exports: folders of what came through pages and what was made for them; sees: which jobs may be
+    spoken of.
     """
     items = [
         item
         for item in gallery.items()
         if _fits(selection, item.modified, None if item.request is None else item.request.prompt)
     ]
-    over = [job for job in jobs.jobs() if job.is_finished and _fits(selection, job.created, job.request.prompt)]
+    over = [
+        job
+        for job in jobs.jobs()
+        if job.is_finished and sees(job) and _fits(selection, job.created, job.request.prompt)
+    ]
     requests = [item.request for item in items if item.request is not None] + [job.request for job in over]
     started_from = {str(path) for request in requests for path in (request.image, request.extend) if path}
     by_date = selection.entity is None and selection.prompt is None
-    files = [path for path in uploads.rglob("*") if path.is_file()] if uploads.is_dir() else []
+    files = [
+        path
+        for folder in (uploads, exports)
+        if folder and folder.is_dir()
+        for path in folder.rglob("*")
+        if path.is_file()
+    ]
     gone = [
         path
         for path in files
-        if str(path) in started_from or (by_date and _fits(selection, path.stat().st_mtime, None))
+        if str(path) in started_from
+        or _fits(selection, path.stat().st_mtime, _prompt_of(path))
+        or (not by_date and path.suffix.lower() == ".zip")
     ]
     return Traces(tuple(cache.entries(selection)), tuple(items), tuple(over), tuple(gone))
 
 
-def purge(selection: Selection, cache: LatentCache, gallery: Gallery, jobs: JobQueue, uploads: Path) -> Traces:
-    """Take away everything that `selection` means. Returns: what went."""
-    found = find_traces(selection, cache, gallery, jobs, uploads)
+def purge(
+    selection: Selection,
+    cache: LatentCache,
+    gallery: Gallery,
+    jobs: JobQueue,
+    uploads: Path,
+    exports: Path | None = None,
+    sees: Callable[[Job], bool] = lambda job: True,
+) -> Traces:
+    """Take away everything that `selection` means, as `find_traces` finds it. Returns: what went."""
+    found = find_traces(selection, cache, gallery, jobs, uploads, exports, sees)
     entries = cache.purge(selection)
     items = [item for item in found.items if gallery.remove(item)]
     forgotten = jobs.forget(job.id for job in found.jobs)
     for path in found.uploads:
         path.unlink(missing_ok=True)
     return Traces(tuple(entries), tuple(items), tuple(forgotten), found.uploads)
+
+
+def _prompt_of(path: Path) -> str | None:
+    """What a copy of a video of ours shows."""
+    with suppress(ChaiError):
+        request, _ = settings_in(path)
+        return None if request is None else request.prompt
+    return None
 
 
 def _fits(selection: Selection, moment: float, prompt: str | None) -> bool:

@@ -236,6 +236,19 @@ class Reuse:
     full_seconds: float | None = None
     donors: tuple[Mapping[str, Any], ...] = ()
 
+    def without_others(self) -> Self:
+        """The same without a word of other entries, whose prompts are nobody's business who is given the video."""
+        names_one = ("Hit: ", "Not '", 'Not "')  # "Not 'red ball' of 'a red ball in the desert'": a candidate
+        own = ("entry_id", "wanted", "similarity")
+        return replace(
+            self,
+            entry_prompt=None,
+            found=None,
+            candidates=(),
+            why=tuple(sentence for sentence in self.why if not sentence.startswith(names_one)),
+            donors=tuple({name: donor[name] for name in own if name in donor} for donor in self.donors),
+        )
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The outcome in `values`; fields that this version does not know are passed over."""

@@ -50,7 +50,8 @@ class Generation:
     report: Report
 
     def save(self, path: Path, tags: Mapping[str, str] | None = None) -> tuple[WrittenVideo, Report]:
-        """Write the video as what the name says (`write_video`), its request and report with it.
+        """Write the video as what the name says (`write_video`), its request and report with it: the report as far as
+        it tells of this video alone.
 
         Args:
             tags: what another program wants to find in the file, by name; mp4 and webm carry them.
@@ -58,7 +59,9 @@ class Generation:
         Raises: BadRequest, CannotWrite.
         """
         start = time.perf_counter()
-        metadata = {"chai": {"request": self.request.to_json(), "report": self.report.to_json()}}
+        reuse = self.report.reuse
+        told = replace(self.report, reuse=None if reuse is None else reuse.without_others())
+        metadata = {"chai": {"request": self.request.to_json(), "report": told.to_json()}}
         written = write_video(path, self.frames, self.fps, metadata, tags)
         seconds = {**self.report.seconds, "write": time.perf_counter() - start}
         return written, replace(self.report, seconds=seconds, notes=(*self.report.notes, *written.notes))

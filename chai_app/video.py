@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -27,6 +28,12 @@ _CODECS = {
 }
 _BT709 = 1  # matrix, primaries and transfer alike, in the tables that H.264 and VP9 share
 _LIMITED_RANGE = 1  # 16 to 235, what yuv420p means everywhere
+# FFmpeg knows a file by what is in it, whatever its name; these formats hold their pictures themselves. The others
+# (playlists, lists of files, sessions, scripts) only name files and addresses, which nobody is to open for them.
+_SELF_CONTAINED = (
+    "mov,matroska,avi,gif,apng,mpegts,mpeg,ogg,flv,asf,m4v,h264,hevc,ivf,mjpeg,"
+    "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
+)
 _FRAME_NAME = re.compile(r"\d{4,}\.png")
 
 
@@ -117,7 +124,7 @@ def read_video(path: Path) -> Clip:
     check_is_file(path, "video")
 
     try:
-        with av.open(str(path)) as container:
+        with _opened(path) as container:
             stream = container.streams.video[0]
             # The plain way (rgb24) truncates and darkens each reading by 1.3 of 255; this one is right to 0.3.
             exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -185,11 +192,22 @@ def _encode(path: Path, frames: np.ndarray, fps: float, tags: Mapping[str, str],
         container.mux(stream.encode())
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[av.container.InputContainer]:
+    """A media file to read, and nothing but that file: FFmpeg is given its bytes, no name beside which to look, and no
+    way to open another."""
+    import av
+
+    options = {"format_whitelist": _SELF_CONTAINED, "protocol_whitelist": "none"}
+    with path.open("rb") as file, av.open(file, "r", container_options=options) as container:
+        yield container
+
+
 def _container_comment(path: Path) -> str:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with _opened(path) as container:
             found = (container.metadata.get(key) for key in ("comment", "COMMENT"))  # Matroska shouts
             return next((text for text in found if text), "")
     except (av.error.FFmpegError, ValueError) as error:

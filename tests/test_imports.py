@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chai_app"
 
-GROUND = {"errors", "files", "memory", "presets", "request", "settings"}
+GROUND = {"errors", "files", "libraries", "memory", "only_data", "presets", "request", "settings"}
 # room: the files and packages it is made of
 SUBJECT_ROOMS = {
     "attention": {"attention"},
@@ -23,7 +23,14 @@ SUBJECT_ROOMS = {
     "video": {"video", "pictures"},
 }
 ENGINE = {"engine", "decoding", "run", "loading", "conditioning", "donors", "ordering", "prompt_notes", "preview"}
-SERVICES = {"gallery", "jobs", "jobs_file", "purge"}  # of a server that outlives its pages; they stand on the engine
+SERVICES = {
+    "gallery",
+    "jobs",
+    "jobs_file",
+    "private_folder",
+    "purge",
+    "uploads",
+}  # of a server that outlives its pages; they stand on the engine
 FACES = {"bench", "cli", "doctor"}
 DEMO = "demo"
 MAY_ALSO_IMPORT = {"attention": {"opensora"}, DEMO: {"opensora", "prompts", "video"}}

@@ -9,6 +9,7 @@ import pytest
 from chai_app.engine import Engine
 from chai_app.errors import BadRequest, ChaiError
 from chai_app.jobs import JobQueue
+from chai_app.private_folder import PrivateFolder
 from chai_app.request import GenerationRequest
 from chai_app.video import read_metadata
 
@@ -155,6 +156,21 @@ def test_closing_leaves_the_running_job_waiting_for_the_next_start(open_queue):
     assert [(j.id, j.state, j.crashes) for j in again.jobs()] == [(job.id, "queued", 0), (other.id, "queued", 0)]
 
 
+def test_who_ends_the_program_without_patience_does_not_make_it_a_crash(open_queue, engine, monkeypatch, tmp_path):
+    is_over = threading.Event()
+    monkeypatch.setattr(engine, "generate", lambda *_: is_over.wait(60))
+    queue = open_queue()
+    (job,) = queue.submit([request()])
+    queue.start()
+    with queue._changed:
+        assert queue._changed.wait_for(lambda: queue.live(job.id) is not None, timeout=60)
+    assert json.loads((tmp_path / "home" / "jobs.json").read_text())["jobs"][0]["state"] == "running"
+    queue.close(timeout_s=0)  # the step that it is at takes too long
+    (kept,) = json.loads((tmp_path / "home" / "jobs.json").read_text())["jobs"]
+    assert (kept["state"], kept["crashes"]) == ("queued", 0)
+    is_over.set()
+
+
 def test_a_job_that_ran_at_a_crash_goes_first_and_is_given_up_after_the_second(open_queue, tmp_path):
     queue = open_queue()
     queue.submit([request(seed=1), request(seed=2)])
@@ -209,6 +225,21 @@ def test_a_private_video_leaves_no_word_on_the_disk_and_goes_with_the_queue(open
     assert list((tmp_path / "videos").iterdir()) == []
     queue.close()
     assert not done.file.exists()
+
+
+def test_what_a_killed_program_left_of_private_videos_goes_with_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = tmp_path / "chai-private-left"
+    left.mkdir()
+    (left / "video.mp4").write_bytes(b"private")
+    running = PrivateFolder()
+    assert not left.exists()
+    (running.path / "video.mp4").write_bytes(b"private")
+    another = PrivateFolder()
+    assert (running.path / "video.mp4").is_file()
+    for folder in (running, another):
+        folder.close()
+    assert list(tmp_path.glob("chai-private-*")) == []
 
 
 def test_the_arms_of_a_comparison_stand_together(open_queue):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -72,13 +73,23 @@ def add_api(studio: Studio) -> None:
 
     prompt = gr.Textbox(visible=False, label="prompt")
     settings = gr.JSON(visible=False, label="settings")
-    file, report = gr.File(visible=False, label="file"), gr.JSON(visible=False, label="report")
+    file, report = _OwnFile(visible=False, label="file"), gr.JSON(visible=False, label="report")
     asked = gr.Button(visible=False)
     # A video may take long, and others want theirs: waiting is not working.
     asked.click(generate, [prompt, settings], [file, report], api_name="generate", concurrency_limit=32)
     named = {"plan": plan, "enhance": enhance, "submit": submit, "queue": queue, "cancel": cancel, "entries": entries}
     for name, fn in named.items():
         gr.api(fn, api_name=name, concurrency_limit=8)
+
+
+class _OwnFile(gr.File):
+    """A file of ours, given out where it lies; Gradio would make a copy of each, which nobody removes."""
+
+    def get_block_name(self) -> str:
+        return "file"
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        return None if url_or_file_path is None else str(url_or_file_path)
 
 
 class _in_plain_words:

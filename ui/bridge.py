@@ -44,7 +44,7 @@ class Bridge:
         except ChaiError as error:
             return {"problem": str(error)}
         except Exception as error:
-            _log.exception("the page's act %r failed", message)
+            _log.exception("the page's act %r failed", message.get("act"))  # its words may be private
             return {"problem": f"The program failed here ({type(error).__name__}): its log tells more."}
 
     def poll(self, message: Any) -> Answer:
@@ -60,13 +60,13 @@ class Bridge:
 
 def poll(studio: Studio, values: dict[str, Any]) -> Answer:
     """Queue, the job that is looked at, what ended lately, and how the model is."""
-    jobs = studio.jobs.jobs()
-    is_running = bool(jobs) and jobs[0].state == "running"
+    everyones, jobs = studio.jobs.jobs(), studio.seen_jobs()
+    is_running = bool(everyones) and everyones[0].state == "running"
     second = int(time.time()) if is_running else 0  # "so far" goes on while nothing else changes
     version = f"{studio.jobs.version}.{studio.warmth.state}.{studio.cache_changes}.{second}"
     if values.get("version") == version and not values.get("fresh"):
         return {"version": version}
-    selected = studio.jobs.job(str(values.get("job")))
+    selected = studio.job(values.get("job"))
     if selected is None:  # a new page looks at what runs, or at what was made last
         selected = next((job for job in jobs if job.state == "running"), jobs[0] if jobs else None)
     id = None if selected is None else selected.id
@@ -75,7 +75,7 @@ def poll(studio: Studio, values: dict[str, Any]) -> Answer:
         "version": version,
         "job": id,
         "running": next((job.id for job in jobs if job.state == "running"), None),
-        "waiting": sum(not job.is_finished for job in jobs),
+        "waiting": sum(not job.is_finished for job in everyones),
         "warmth": {"state": studio.warmth.state, "words": _warmth_words(studio)},
         "cache_changes": studio.cache_changes,
         "ended": [

@@ -166,7 +166,7 @@ def _uploaded(studio: Studio, args: dict[str, Any]) -> Path:
 def _purge_look(studio: Studio, args: dict[str, Any]) -> Answer:
     selection = _selection(args)
     with studio.cache() as cache:
-        found = find_traces(selection, cache, studio.gallery, studio.jobs, studio.uploads)
+        found = find_traces(selection, cache, studio.gallery, studio.jobs, studio.uploads, studio.exports, studio.sees)
     if not found.count:
         return {"html": {"purge": tag("p", "Nothing fits.", cls="c-dim")}}
     chosen = {name: args.get(name) for name in ("entity", "prompt", "since", "before")}
@@ -182,7 +182,7 @@ def _purge_look(studio: Studio, args: dict[str, Any]) -> Answer:
 
 def _purge(studio: Studio, args: dict[str, Any]) -> Answer:
     with studio.cache() as cache:
-        gone = purge(_selection(args), cache, studio.gallery, studio.jobs, studio.uploads)
+        gone = purge(_selection(args), cache, studio.gallery, studio.jobs, studio.uploads, studio.exports, studio.sees)
     for token in list(studio.deleted):  # what could be undone is a trace as well
         studio.deleted.pop(token).archive.unlink(missing_ok=True)
     studio.cache_changes += 1

@@ -29,6 +29,13 @@ def ui(
     user: Annotated[str | None, typer.Option("--user", help="Who may come in.")] = None,
     password: Annotated[str | None, typer.Option("--password", help="And with which password.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="The model to begin with. Default: demo.")] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", help="A further name under which it answers, as behind a proxy; may be repeated."),
+    ] = None,
+    root_path: Annotated[
+        str, typer.Option("--root-path", help="Where a reverse proxy shows it, such as /videos.")
+    ] = "",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser window.")] = False,
 ) -> None:
     from chai_app.models import DEMO, find_model
@@ -41,5 +48,6 @@ def ui(
     settings = Settings.from_environment()
     if model is not None:
         find_model(model, settings)  # says at once that it is not here
-    access = Access(host or ("0.0.0.0" if listen else "127.0.0.1"), port, user, password)
+    address = host or ("0.0.0.0" if listen else "127.0.0.1")
+    access = Access(address, port, user, password, tuple(allow_host or ()), root_path)
     serve(settings, model or DEMO, access, opens_browser=not no_browser)

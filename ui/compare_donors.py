@@ -105,7 +105,7 @@ def _row(studio: Studio, jobs: Sequence[Job], entry: Entry, score: float | None,
 
 
 def _add(studio: Studio, args: dict[str, Any]) -> Answer:
-    jobs = studio.jobs.group(str(args.get("group")))
+    jobs = studio.group(args.get("group"))
     if not jobs:
         raise BadRequest("This comparison is no longer on the list.")
     id, chosen = str(args.get("id")), chosen_donors(jobs)
@@ -113,7 +113,7 @@ def _add(studio: Studio, args: dict[str, Any]) -> Answer:
         raise BadRequest("This donor has its arm already.")
     if len(chosen) >= MOST_CHOSEN:
         raise BadRequest(f"{MOST_CHOSEN} donors of choice are the most for one comparison.")
-    studio.jobs.submit([replace(the_request(jobs), reuse=id)], jobs[0].group, [donor_label(id)])
+    studio.submit([replace(the_request(jobs), reuse=id)], jobs[0].group, [donor_label(id)])
     return {"group": jobs[0].group, "toast": "Queued as one more arm."}
 
 

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from chai_app.jobs import Job
+from chai_app.libraries import importing
 from chai_app.models import DEMO
 from chai_app.request import Report
 
@@ -47,9 +48,9 @@ def _view(studio: Studio, args: dict[str, Any]) -> Answer:
 def _groups(studio: Studio) -> dict[str, list[Job]]:
     """Comparisons, the latest first."""
     groups: dict[str, list[Job]] = {}
-    for job in sorted(studio.jobs.jobs(), key=lambda job: -job.created):
+    for job in sorted(studio.seen_jobs(), key=lambda job: -job.created):
         if job.group is not None and job.group not in groups:
-            groups[job.group] = studio.jobs.group(job.group)
+            groups[job.group] = studio.group(job.group)
     return groups
 
 
@@ -152,14 +153,16 @@ def _verdicts(studio: Studio, jobs: list[Job]) -> dict[str, str]:
 
 
 def _judged(studio: Studio, job: Job) -> str:
-    from chai_app.demo.judge import load_judge
+    with importing():
+        from chai_app.demo.judge import load_judge
     from chai_app.demo.world import COLOURS, MOTIONS, OBJECTS, SCENES
     from chai_app.video import read_video
 
     assert job.file is not None
     with studio.judging:
         if studio.judge is None:
-            studio.judge = load_judge()
+            with importing():
+                studio.judge = load_judge()
         (verdict,) = studio.judge.verdicts(read_video(job.file).frames[None])
     prompt = job.request.prompt.lower()
     seen = {
@@ -187,7 +190,7 @@ def _judge_note(verdicts: dict[str, str], jobs: list[Job]) -> str:
 def _again(studio: Studio, args: dict[str, Any]) -> Answer:
     from dataclasses import replace
 
-    jobs = studio.jobs.group(str(args.get("group")))
+    jobs = studio.group(args.get("group"))
     if not jobs:
         return {"problem": "This comparison is no longer on the list."}
     chosen = chosen_donors(jobs)

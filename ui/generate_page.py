@@ -35,6 +35,7 @@ from .form import (
 from .markup import file_url
 from .plan_view import EMPTY, plan_view, problem
 from .studio import Studio
+from .visitors import asked_by
 
 
 def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
@@ -64,27 +65,29 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
     submitted = gr.Textbox(elem_id="submitted", elem_classes="c-hidden", label="submitted", container=False)
     filled = gr.Textbox(elem_id="filled", elem_classes="c-hidden", label="filled", container=False)
 
-    def show_plan(*values: Any) -> Any:
+    def show_plan(request: gr.Request, *values: Any) -> Any:
         named = fields.named(values)
         if not str(named["prompt"] or "").strip():
             return EMPTY
         try:
-            requests = requests_from(named, last_seed(studio))
+            with asked_by(request):
+                requests = requests_from(named, last_seed(studio))
             return plan_view(studio, requests[0], how_many(named, len(requests)))
         except ChaiError as error:
             return problem(str(error))
 
-    def ask_for_videos(*values: Any) -> tuple[Any, str]:
+    def ask_for_videos(request: gr.Request, *values: Any) -> tuple[Any, str]:
         try:
-            jobs = studio.jobs.submit(requests_from(fields.named(values), last_seed(studio)))
+            with asked_by(request):
+                jobs = studio.submit(requests_from(fields.named(values), last_seed(studio)))
         except ChaiError as error:
             return problem(str(error)), json.dumps({"problem": str(error)})
         return gr.skip(), json.dumps({"job": jobs[0].id, "count": len(jobs)})
 
-    def submit_comparison(*values: Any) -> tuple[Any, str]:
+    def submit_comparison(request: gr.Request, *values: Any) -> tuple[Any, str]:
         try:
-            request = request_from(fields.named(values), last_seed(studio))
-            group = compare_arms(studio, request)
+            with asked_by(request):
+                group = compare_arms(studio, request_from(fields.named(values), last_seed(studio)))
         except ChaiError as error:
             return problem(str(error)), json.dumps({"problem": str(error)})
         return gr.skip(), json.dumps({"group": group})
@@ -93,11 +96,12 @@ def build_generate_page(studio: Studio, part: Any) -> tuple[Form, gr.Textbox]:
         about, steps, fast_steps = preset_words(fields.named(values), studio)
         return [gr.update(info=about), gr.update(placeholder=steps), gr.update(placeholder=fast_steps)]
 
-    def fill(message: str) -> list[Any]:
+    def fill(message: str, request: gr.Request) -> list[Any]:
         asked = _message(message)
         values, answer = {}, {"n": asked.get("n")}
         try:
-            values = filling(studio, asked)
+            with asked_by(request):
+                values = filling(studio, asked)
         except ChaiError as error:
             answer["problem"] = str(error)
         return [*fields.updates(values), json.dumps(answer)]
@@ -148,8 +152,8 @@ def how_many(named: Mapping[str, Any], videos: int) -> str:
 
 
 def last_seed(studio: Studio) -> int | None:
-    """The seed of the last job that was asked for."""
-    jobs = sorted(studio.jobs.jobs(), key=lambda job: -job.created)
+    """The seed of the last job that was asked for, as far as who is asking may know."""
+    jobs = sorted(studio.seen_jobs(), key=lambda job: -job.created)
     return jobs[0].request.seed if jobs else None
 
 
@@ -195,7 +199,7 @@ def _restored(studio: Studio, request: GenerationRequest) -> dict[str, Any]:
 
 def _continued(studio: Studio, values: dict[str, Any]) -> dict[str, Any]:
     """The form for going on with a finished video: from its last frame, or with all of it."""
-    job = studio.jobs.job(str(values["continue"]))
+    job = studio.job(values["continue"])
     item = studio.gallery.item(str(values["continue"]))
     path = job.file if job is not None else item.path if item is not None else None
     request = job.request if job is not None else item.request if item is not None else None
@@ -205,7 +209,8 @@ def _continued(studio: Studio, values: dict[str, Any]) -> dict[str, Any]:
     fields |= {"seed_mode": "random", "seed": "", "reuse": "", "image": None, "extend": None}
     if values.get("how") == "extend":
         return fields | {"extend": str(path)}
-    target = studio.uploads / "frames" / f"{path.stem}-last.png"
+    is_private = request is not None and request.is_private
+    target = (studio.jobs.private_folder() if is_private else studio.uploads / "frames") / f"{path.stem}-last.png"
     target.parent.mkdir(parents=True, exist_ok=True)
     clip = read_video(path)
     write_video(target, clip.frames[-1:], clip.fps)
@@ -227,7 +232,7 @@ def compare_arms(studio: Studio, request: GenerationRequest, donors: Sequence[st
     requests = [replace(request, reuse=reuse) for _, reuse in arms]
     # The arm that looks for a donor goes first, for a full run would leave one behind.
     order = sorted(range(len(arms)), key=lambda i: arms[i][1] in ("full", "fast"))
-    studio.jobs.submit([requests[i] for i in order], group, [arms[i][0] for i in order])
+    studio.submit([requests[i] for i in order], group, [arms[i][0] for i in order])
     return group
 
 
@@ -237,7 +242,7 @@ def donor_label(id: str) -> str:
 
 
 def _job(studio: Studio, values: dict[str, Any], name: str = "job") -> Job:
-    job = studio.jobs.job(str(values.get(name)))
+    job = studio.job(values.get(name))
     if job is None:
         raise BadRequest("This job is no longer on the list: its video is in the gallery.")
     return job
@@ -259,25 +264,25 @@ def _file(studio: Studio, values: dict[str, Any]) -> Path:
 
 
 def _cancel(studio: Studio, args: dict[str, Any]) -> Answer:
-    job = studio.jobs.job(str(args.get("id")))
+    job = studio.job(args.get("id"))
     is_waiting = job is not None and job.state == "queued"
-    if not studio.jobs.cancel(str(args.get("id"))):
+    if job is None or not studio.jobs.cancel(job.id):
         return {"toast": "It was over already."}
     return {"toast": "Taken off the queue." if is_waiting else "Stopping at the next step."}
 
 
 def _move(studio: Studio, args: dict[str, Any]) -> Answer:
-    studio.jobs.move(str(args.get("id")), int(args.get("places", 0)))
+    studio.jobs.move(_job(studio, args, "id").id, int(args.get("places", 0)))
     return {}
 
 
 def _forget(studio: Studio, args: dict[str, Any]) -> Answer:
-    studio.jobs.forget([str(args.get("id"))])
+    studio.jobs.forget([_job(studio, args, "id").id])
     return {}
 
 
 def _clear_finished(studio: Studio, args: dict[str, Any]) -> Answer:
-    studio.jobs.forget(job.id for job in studio.jobs.jobs() if job.is_finished)
+    studio.jobs.forget(job.id for job in studio.seen_jobs() if job.is_finished)
     return {"toast": "Cleared; the videos stay in the gallery."}
 
 
@@ -286,7 +291,7 @@ def _again(studio: Studio, args: dict[str, Any]) -> Answer:
     request = job.request
     if args.get("new_seed"):
         request = replace(request, seed=None, reuse=_asked_reuse(job))
-    (again,) = studio.jobs.submit([request])
+    (again,) = studio.submit([request])
     return {"job": again.id, "toast": "Queued."}
 
 
@@ -313,7 +318,7 @@ def _compare_job(studio: Studio, args: dict[str, Any]) -> Answer:
         arms = [("with Cache Attention", "auto"), ("full run", "full")]
     else:
         arms = [("as it was made", str(job.request.reuse or "auto")), ("full run", "full")]
-    studio.jobs.submit([replace(job.request, reuse=reuse) for _, reuse in arms], group, [label for label, _ in arms])
+    studio.submit([replace(job.request, reuse=reuse) for _, reuse in arms], group, [label for label, _ in arms])
     return {"group": group}
 
 

@@ -32,7 +32,7 @@ def queue_view(studio: Studio, selected: str | None) -> Markup:
     """Running, waiting and lately finished jobs."""
     jobs = studio.jobs.jobs()
     waiting = [job for job in jobs if not job.is_finished]
-    finished = [job for job in jobs if job.is_finished][:_SHOWN_FINISHED]
+    finished = [job for job in jobs if job.is_finished and studio.sees(job)][:_SHOWN_FINISHED]
     if not jobs:
         words = "Nothing here yet. Jobs belong to the server: closing this page stops none."
         return join([tag("h2", "Queue"), tag("p", words, cls="c-dim")])
@@ -41,7 +41,7 @@ def queue_view(studio: Studio, selected: str | None) -> Markup:
     rows = [_row(studio, job, selected, queued) for job in shown]
     if len(waiting) > _SHOWN_WAITING:
         rows.insert(_SHOWN_WAITING, tag("li", f"and {len(waiting) - _SHOWN_WAITING} more", cls="c-dim"))
-    over = len([job for job in jobs if job.is_finished])
+    over = any(job.is_finished and studio.sees(job) for job in jobs)
     clear = button("Clear finished", "clear_finished", "c-small c-quiet", title="The videos stay") if over else None
     running = len(waiting) - len(queued)
     parts = [f"{running} running"] * bool(running) + [f"{len(queued)} waiting"] * bool(queued)
@@ -56,6 +56,12 @@ def queue_view(studio: Studio, selected: str | None) -> Markup:
 
 def _row(studio: Studio, job: Job, selected: str | None, queued: list[Job]) -> Markup:
     live = studio.jobs.live(job.id)
+    if not studio.sees(job):
+        state = "running" if job.state == "running" else f"waiting, number {queued.index(job) + 1}"
+        words = tag("span", tag("b", "a private video of another visitor", cls="c-clip"), tag("small", state))
+        return tag(
+            "li", tag("span", tag("span", cls="c-thumb c-empty"), words, cls="c-pick"), cls=f"c-job c-job-{job.state}"
+        )
     if job.state == "running" and live is not None:
         state = _STAGES.get(live.stage, live.stage)
         state += f", step {live.step} of {live.total}" if live.total else ""

@@ -63,9 +63,9 @@ def chip(text: str, kind: str, detail: str = "") -> Markup:
 
 
 def file_url(path: Path) -> str:
-    """Where the server gives out a file of ours."""
+    """Where the server gives out a file of ours, seen from the page: a reverse proxy may show it under any path."""
     stamp = path.stat().st_mtime_ns if path.exists() else 0
-    return f"/gradio_api/file={quote(str(path.absolute()))}?v={stamp}"
+    return f"gradio_api/file={quote(str(path.absolute()))}?v={stamp}"
 
 
 def seconds(value: float | None) -> str:

@@ -102,7 +102,7 @@ def stage_bars(report: Report, longest: float | None = None) -> Markup:
 def _matches(studio: Studio, reuse: Reuse) -> Markup | None:
     taken = [c for c in reuse.candidates if c.get("lost_because") is None]
     if not taken and reuse.entry_id is not None:
-        taken = [{"entry_id": reuse.entry_id, "prompt": reuse.entry_prompt or "", "wanted": None}]
+        taken = [{"entry_id": reuse.entry_id, "prompt": reuse.entry_prompt or "", "wanted": reuse.wanted}]
     others = [c for c in reuse.candidates if c.get("lost_because") is not None]
     if not taken and not others:
         return None
@@ -125,7 +125,8 @@ def _matches(studio: Studio, reuse: Reuse) -> Markup | None:
 def candidate_row(studio: Studio, candidate: Mapping[str, Any], actions: Markup | None = None) -> Markup:
     """One entry that was considered: thumbnail, what is like what, score, why it lost."""
     wanted, score, lost = candidate.get("wanted"), candidate.get("score"), candidate.get("lost_because")
-    like = f"“{candidate.get('found')}” for “{wanted}”" if wanted else "chosen by name"
+    found = f"“{candidate['found']}” " if candidate.get("found") else ""
+    like = f"{found}for “{wanted}”" if wanted else "chosen by name"
     return tag(
         "div",
         entry_thumbnail(studio, str(candidate["entry_id"])),

@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import sys
+import threading
 import webbrowser
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from chai_app.errors import ChaiError
 from chai_app.settings import Settings
 
+from .doors import LOOPBACK, Doors
+
 DEFAULT_PORT = 7860
 _MOST_UPLOAD = "300mb"
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
 class Access:
-    """Where the UI listens and who may use it."""
+    """Where the UI listens and who may use it.
+
+    names are those under which it answers beside its address; root_path is where a reverse proxy shows it.
+    """
 
     host: str = "127.0.0.1"
     port: int | None = None
     user: str | None = None
     password: str | None = None
+    names: tuple[str, ...] = ()
+    root_path: str = ""
 
     @property
     def is_open(self) -> bool:
         """Whether others on the network reach it without a password."""
-        return self.host not in _LOOPBACK and not self.password
+        return self.host not in LOOPBACK and not self.password
 
 
 def serve(settings: Settings, model: str, access: Access, opens_browser: bool = True) -> None:
-    """Run the browser UI until it is stopped.
+    """Run the browser UI until it is stopped, by Ctrl-C or by a signal to end: what runs then waits for the next start.
 
     Raises: ChaiError if the port is taken, or another browser UI works in the same folder.
     """
+    is_over = threading.Event()
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: is_over.set())
     started = launch(settings, model, access)
     print(f"CHAI is at {started.url}  (Ctrl-C stops it)", flush=True)
     if access.is_open:
@@ -46,10 +59,11 @@ def serve(settings: Settings, model: str, access: Access, opens_browser: bool = 
             file=sys.stderr,
             flush=True,
         )
-    if opens_browser and access.host in _LOOPBACK:
+    if opens_browser and access.host in LOOPBACK:
         webbrowser.open(started.url)
     try:
-        started.blocks.block_thread()
+        with suppress(KeyboardInterrupt):
+            is_over.wait()
     finally:
         started.close()
 
@@ -75,11 +89,23 @@ def launch(settings: Settings, model: str, access: Access) -> Started:
     """
     from .studio import Studio, quiet_gradio
 
+    if access.root_path and not access.root_path.startswith("/"):
+        raise ChaiError(f"The root path is {access.root_path!r}: give it as the proxy shows it, such as /videos.")
+
     _free_port(access)  # before seconds go into the rest
     studio = Studio(settings, model)
     quiet_gradio(studio)
+    from gradio.routes import App, ORJSONResponse
+
     from .shell import HERE, build
     from .theme import colour_variables, theme
+
+    class GuardedApp(App):
+        """Gradio's server behind the door: outside of its own middleware, which would answer other pages first."""
+
+        def build_middleware_stack(self) -> Any:
+            inner = super().build_middleware_stack()
+            return Doors(inner, access.host, access.names, access.root_path, studio.files)
 
     logging.getLogger("httpx").setLevel(logging.WARNING)
     blocks = build(studio)
@@ -94,6 +120,7 @@ def launch(settings: Settings, model: str, access: Access) -> Started:
         prevent_thread_lock=True,
         quiet=True,
         show_error=True,
+        root_path=access.root_path,
         share=False,
         ssr_mode=False,
         pwa=False,
@@ -105,6 +132,7 @@ def launch(settings: Settings, model: str, access: Access) -> Started:
         # Gradio asks itself for the page and gives up after 3 s, which a busy machine needs; a page that is late is
         # better than none.
         _frontend=False,
+        _app=GuardedApp(default_response_class=ORJSONResponse),
         theme=theme(),
         css=colour_variables() + style,
         head=f"<script>{script}</script>",

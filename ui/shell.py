@@ -25,6 +25,7 @@ from .numbers_page import build_numbers_page
 from .studio import Studio
 from .system_page import ACTS as SYSTEM_ACTS
 from .system_page import build_system_page
+from .visitors import asked_by
 
 HERE = Path(__file__).parent
 TITLE = "CHAI"
@@ -49,11 +50,13 @@ def build(studio: Studio) -> gr.Blocks:
     for acts in (GENERATE_ACTS, CACHE_ACTS, GALLERY_ACTS, COMPARE_ACTS, SYSTEM_ACTS, NUMBERS_ACTS):
         bridge.add(acts)
 
-    def poll(message: Any) -> Any:
-        return bridge.poll(message)
+    def poll(message: Any, request: gr.Request) -> Any:
+        with asked_by(request):
+            return bridge.poll(message)
 
-    def act(message: Any) -> Any:
-        return bridge.act(message)
+    def act(message: Any, request: gr.Request) -> Any:
+        with asked_by(request):
+            return bridge.act(message)
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(_header(), elem_id="c-header", js_on_load=None, apply_default_css=False)

@@ -8,7 +8,7 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -25,6 +25,9 @@ from chai_app.models import Model, ModelStatus, find_model, list_models
 from chai_app.pictures import small_moving_picture
 from chai_app.request import GenerationRequest, Plan, Report
 from chai_app.settings import Settings
+from chai_app.uploads import Uploads
+
+from .visitors import visitor
 
 if TYPE_CHECKING:
     from chai_app.cache import LatentCache
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("chai")
 _LONGEST_WAIT_FOR_A_PAGE_S, _LONGEST_WAIT_FOR_A_LOAD_S = 15, 10
 _REPORTS_ASKED, _GUESSES = 60, 5  # of earlier videos, for how long the next will take
+_SWEEP_S = 600
 
 
 @dataclass
@@ -78,6 +82,9 @@ class Studio:
         self._cache: LatentCache | None = None
         self.gallery = Gallery(output, home / "thumbnails")
         self.jobs = JobQueue(self.engine, home / "jobs.json", self._path_for, self.plan, self._keep_thumbnail)
+        self.files = Uploads((self.uploads, self.exports), self._files_in_use)
+        self._sweeping = threading.Thread(target=self._sweep_files, name="sweep", daemon=True)
+        self._is_over = threading.Event()
         self.first_page = threading.Event()  # set once somebody has the page
         self._warming = threading.Thread(target=self._warm_up, name="warm up", daemon=True)
         self._is_closed = False
@@ -87,6 +94,7 @@ class Studio:
         self.judge: Any = None
         self.judging, self.thumbnailing, self.examining = threading.Lock(), threading.Lock(), threading.Lock()
         self.checks: list[Check] | None = None
+        self.files.sweep(everything=True)  # what a program left that was killed
 
     @property
     def uploads(self) -> Path:
@@ -112,12 +120,14 @@ class Studio:
 
     def start(self) -> None:
         """Begin with the queue, and bring the model into memory behind the first page."""
+        self._sweeping.start()
         self.jobs.start()
         self._warming.start()
 
     def close(self) -> None:
         """Stop the queue, save indexes, leave the folders to others."""
         self._is_closed = True
+        self._is_over.set()
         self.first_page.set()  # a model that is only now brought into memory would outlive the program
         self.jobs.close()
         if self._warming.ident is not None:
@@ -128,6 +138,16 @@ class Studio:
                 self._cache = None
         self._planner.close()
         self.engine.close()
+        self.files.sweep(everything=True)
+
+    def _sweep_files(self) -> None:
+        while not self._is_over.wait(_SWEEP_S):
+            self.files.sweep()
+
+    def _files_in_use(self) -> set[Path]:
+        """What jobs on the list start from. Private ones take theirs along when the program ends."""
+        requests = [job.request for job in self.jobs.jobs() if not (self._is_closed and job.request.is_private)]
+        return {Path(path).resolve() for request in requests for path in (request.image, request.extend) if path}
 
     def _warm_up(self) -> None:
         # Importing torch keeps the interpreter so busy that the first page would wait for it.
@@ -149,6 +169,29 @@ class Studio:
         self.warmth.seconds = time.perf_counter() - started
 
     # Asking
+
+    def sees(self, job: Job) -> bool:
+        """Whether who is asking may know what a job makes: a private one is its owner's alone."""
+        return not job.request.is_private or (job.owner is not None and job.owner == visitor())
+
+    def seen_jobs(self) -> list[Job]:
+        """`JobQueue.jobs`, without those that are private to others."""
+        return [job for job in self.jobs.jobs() if self.sees(job)]
+
+    def job(self, id: object) -> Job | None:
+        """The job called `id`, unless it is private to another."""
+        job = self.jobs.job(str(id))
+        return job if job is not None and self.sees(job) else None
+
+    def group(self, name: object) -> list[Job]:
+        """The arms of a comparison that who is asking may see."""
+        return [job for job in self.jobs.group(str(name)) if self.sees(job)]
+
+    def submit(
+        self, requests: Sequence[GenerationRequest], group: str | None = None, labels: Sequence[str] = ()
+    ) -> list[Job]:
+        """`JobQueue.submit`, in the name of who is asking."""
+        return self.jobs.submit(requests, group, labels, owner=visitor())
 
     def plan(self, request: GenerationRequest) -> Plan:
         """`Engine.plan`, from any thread, whatever the engine is at.

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DamagedCheckpoint, MissingWeights
+from ..libraries import importing
+from ..only_data import check_only_data
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +47,7 @@ class OpenClipEmbedder:
             folder = Path(model.removeprefix(_LOCAL)).expanduser()
             self.name = folder.parent.name if folder.name == "embedder" else folder.name
             self._weights = _weights_in(folder)
+            check_only_data(folder)
             self._config_text = (folder / _CONFIG).read_text(encoding="utf-8")
             self._model = _LOCAL + str(folder)
         else:
@@ -70,7 +73,8 @@ class OpenClipEmbedder:
         if self._model.startswith(_LOCAL):
             config = json.loads(self._config_text)
             return int(config.get("model_cfg", config)["embed_dim"])
-        import open_clip
+        with importing():
+            import open_clip
 
         return int(open_clip.get_model_config(self._model)["embed_dim"])
 
@@ -102,6 +106,10 @@ class OpenClipEmbedder:
 
     @cached_property
     def _tower(self) -> tuple[Any, Any]:
+        with importing():
+            return self._loaded_tower()
+
+    def _loaded_tower(self) -> tuple[Any, Any]:
         import open_clip
 
         pretrained = None if self._model.startswith(_LOCAL) else str(self._weights)
@@ -113,6 +121,7 @@ class OpenClipEmbedder:
                 pretrained=pretrained,
                 device=self._device,
                 force_quick_gelu=bool(tag.get("quick_gelu")),
+                weights_only=True,
             )
         except Exception as error:
             raise DamagedCheckpoint(
@@ -132,7 +141,8 @@ def _weights_in(folder: Path) -> Path:
 
 def _weights_of(model: str, pretrained: str | None) -> Path:
     """The file in the Hugging Face cache that belongs to a named model."""
-    import open_clip
+    with importing():
+        import open_clip
     from huggingface_hub import try_to_load_from_cache
 
     tags = open_clip.list_pretrained_tags_by_model(model)

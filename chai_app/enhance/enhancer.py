@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, Cancelled, DamagedCheckpoint
+from ..only_data import check_only_data
 from ..settings import Settings
 from .keeping import EntitiesOf, lost
 from .lynx import lynx, lynx_policy
@@ -66,6 +67,7 @@ class Enhancer:
         """
         settings = Settings.from_environment() if settings is None else settings
         folder, manner = find(name, settings)
+        check_only_data(folder)
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -76,9 +78,11 @@ class Enhancer:
         if number_format is None:
             raise BadRequest(f"Unknown number format {dtype or manner.dtype!r}: choose one of {', '.join(formats)}.")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             # "eager" runs one expert after the other and reads none that nobody asked for.
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=number_format, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=number_format, local_files_only=True, trust_remote_code=False, weights_only=True
+            )
             if hasattr(model, "set_experts_implementation") and device == "cpu":
                 model.set_experts_implementation("eager")
         except (OSError, ValueError, RuntimeError, KeyError, EOFError) as error:

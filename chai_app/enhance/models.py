@@ -76,7 +76,7 @@ class Manner:
     def text_for(self, prompt: str, tokenizer: Any) -> str:
         """What the model is given for `prompt`."""
         if self.template:
-            return self.template.format(prompt=prompt)
+            return self.template.replace("{prompt}", prompt)
         if getattr(tokenizer, "chat_template", None):
             # In one message: Mixtral's template has no place for instructions. Qwen3's would think aloud first.
             message = {"role": "user", "content": f"{INSTRUCTION}\n\nRequest: {prompt}"}
@@ -133,7 +133,8 @@ def read_manner(folder: Path) -> Manner:
         card = json.loads(path.read_text(encoding="utf-8"))
         known = {name: card[name] for name in Manner.__dataclass_fields__ if name in card}
         manner = Manner(**known)
-        manner.template.format(prompt="")
+        if manner.template and "{prompt}" not in manner.template:
+            raise ValueError("the template has no place for {prompt}")
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise DamagedCheckpoint(f"{path} is damaged ({error}): fetch the model again.") from error
     return manner

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import DamagedCheckpoint, MissingWeights
+from ..only_data import check_only_data
 from .released_layout import autoencoder_config, autoencoder_name, transformer_config, transformer_name
 
 Model = TypeVar("Model", bound=ModelMixin)
@@ -104,7 +105,7 @@ def load_text_encoder(
 
     where = _where(source, hub_options)
     _find("config.json", source, hub_options)
-    hub_options |= {"dtype": torch_dtype or torch.float32, "output_loading_info": True}
+    hub_options |= {"dtype": torch_dtype or torch.float32, "output_loading_info": True, "weights_only": True}
     if quantization is not None:
         hub_options["quantization_config"] = quantization
     model, found = _loading(where, T5EncoderModel.from_pretrained, source, **hub_options)
@@ -121,7 +122,8 @@ def load_tokenizer(source: str | Path, **hub_options: Any) -> Any:
     from transformers import AutoTokenizer
 
     _find("tokenizer_config.json", source, hub_options)
-    return _loading(_where(source, hub_options), AutoTokenizer.from_pretrained, source, **hub_options)
+    where = _where(source, hub_options)
+    return _loading(where, AutoTokenizer.from_pretrained, source, trust_remote_code=False, **hub_options)
 
 
 def load_scheduler(source: str | Path, **hub_options: Any) -> Any:
@@ -146,16 +148,19 @@ def _find(file: str, source: str | Path, hub_options: Mapping[str, Any]) -> Path
     if Path(source).is_dir():
         path = Path(source, hub_options.get("subfolder") or "", file)
         if path.is_file():
+            check_only_data(path.parent)
             return path
         raise MissingWeights(f"{where} has no {file}: copy the folder again, whole.")
     try:
-        return Path(hf_hub_download(str(source), file, **hub_options))
+        path = Path(hf_hub_download(str(source), file, **hub_options))
     except (OSError, ValueError) as error:
         if re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is None:
             raise MissingWeights(f"{where} is no folder on this machine: check its path.") from error
         raise MissingWeights(
             f"{where} is no folder here and not in the cache of the hub ({file}): fetch it with `hf download {source}`."
         ) from error
+    check_only_data(path.parent)
+    return path
 
 
 def _loading(where: str, load: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
