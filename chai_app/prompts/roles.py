@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .nouns import is_adjective_first, is_gerund, is_plural, is_seen, kind_of, longest_compound
+from .nouns import (
+    is_adjective_first,
+    is_gerund,
+    is_plural,
+    is_seen,
+    is_third_person,
+    is_verb,
+    is_verb_first,
+    kind_of,
+    longest_compound,
+    singular,
+)
 from .numerals import number_of
 from .words import (
     AUXILIARIES,
@@ -22,6 +33,7 @@ from .words import (
     POSSESSIVE,
     PREPOSITIONS,
     PRONOUNS,
+    SINGULAR_DETERMINERS,
 )
 
 Role = Literal[
@@ -36,6 +48,7 @@ _NOMINAL = ("noun", "adjective", "ing", "participle", "bare verb")
 _NOMINAL_LISTS = [[guess] for guess in _NOMINAL]
 _OPENING = ("determiner", "number", "adjective", "possessive")
 _OBJECT_STARTS = ("noun", "adjective", "determiner", "pronoun", "number")
+_OWNERS = frozenset("my your his her its our their whose".split())
 _ADJECTIVE_ENDINGS = ("ic", "ical", "esque", "-like", "ated", "less", "ful", "ous")
 
 
@@ -156,12 +169,17 @@ class _Place:
             return "adjective"
         if not is_gerund(self.word) and self.after in ("preposition", "verb", "comma", "break"):
             return "noun"  # a brick building
+        if self.before in ("comma", "break") and self._is_listed_compound():
+            return "adjective"  # ..., vending machine, ...
         if self.before == "noun":
             return "verb"  # a boat sailing
         if self.before in ("preposition", "conjunction", "verb") and not self.is_nominal_next and is_seen(self.word):
             return "noun"  # a pile of clothing
         has_many = self.after == "noun" and is_plural(self.words[self.i + 1])
         return "adjective" if has_many and self.before in ("preposition", "break", "comma") else "verb"
+
+    def _is_listed_compound(self) -> bool:
+        return self.is_nominal_next and longest_compound(self.words[self.i : self.i + 2])[0] > 1
 
     def _participle(self) -> Role:
         is_second = self.before in ("comma", "conjunction") and self.roles[-2:-1] == ["adjective"]
@@ -181,6 +199,8 @@ class _Place:
             return "verb"
         if self.before == "adverb" and self.i > 1 and self.roles[self.i - 2] == "noun":
             return "verb"  # a camera slowly pans
+        if self._agrees():
+            return "verb"
         if self.before == "noun":  # a teddy bear; a verb would have an s here
             is_no_verb = not is_plural(self.words[self.i - 1]) and not self.word.endswith("s")
             return "noun" if self.ends_compound or (is_no_verb and kind_of(self.word) != "action") else "verb"
@@ -228,10 +248,39 @@ class _Place:
         is_before_object = self.after in ("determiner", "pronoun")
         if self.before == "noun" and self.word.endswith("ing") and is_before_object:
             return "verb"  # a woman painting a fence
+        if self.before in ("comma", "conjunction") and is_before_object and is_third_person(self.word):
+            return "verb"  # slices a melon, tosses it
         if self.before == "adverb" and self.i > 1 and self.roles[self.i - 2] == "noun":
             return "noun" if self.is_nominal_next else "verb"  # a camera slowly pans
+        if self._agrees():
+            return "verb"
         if self.before != "noun" or self.after in ("noun", "verb", "bare verb") or self.ends_compound:
             return "noun"
         # A dog jumps, dogs jump: either the noun has the plural or the verb has an s.
         is_verb = is_plural(self.word) != is_plural(self.words[self.i - 1])
         return "verb" if is_verb and (is_before_object or kind_of(self.word) == "action") else "noun"
+
+    def _agrees(self) -> bool:
+        """Whether the word is the verb of the noun before it, by their endings: a fountain sprays, children ride."""
+        if self.before != "noun" or self.ends_compound:
+            return False
+        noun, is_many = self.words[self.i - 1], is_plural(self.words[self.i - 1])
+        has_object = self.after in ("determiner", "pronoun", "number")
+        is_free = self.after in ("preposition", "adverb", "place adverb", "comma", "break", "conjunction")
+        if is_third_person(self.word) and singular(self.word) != self.word:
+            is_one = self._determiner() in SINGULAR_DETERMINERS - {"the", *_OWNERS}
+            if (is_one and not is_many) or (is_many and noun != self.word):
+                return True  # a fountain sprays: were it one noun, it would be several of "a"
+            return has_object or is_verb_first(self.word)
+        if is_verb(self.word) and is_many and not is_plural(self.word):
+            return has_object or is_verb_first(self.word) or (not is_free and self.after != "verb")
+        return False
+
+    def _determiner(self) -> str:
+        """The article of the noun phrase that ends before this word, or ""."""
+        for i in range(self.i - 1, max(-1, self.i - _REACH), -1):
+            if self.roles[i] == "determiner":
+                return self.words[i]
+            if self.roles[i] not in ("noun", "adjective", "number", "adverb"):
+                break
+        return ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from .nouns import is_seen
+
 _WORD = re.compile(
     r"\d+(?:[.,:]\d+)*[^\W_]*(?:-[^\W_]+)*"  # 2  1,000  4k  3d  5-year-old
     r"|[^\W\d_][^\W_]*(?:[-'’][^\W_]+)*"  # ball  close-up  jack-o'-lantern
@@ -11,25 +13,36 @@ _WORD = re.compile(
 )
 _READABLE = re.compile(r"[0-9A-Za-z\u00c0-\u024f.,:'’-]{1,40}")
 _POSSESSIVE = re.compile(r"(.+)['’]s", re.IGNORECASE)
+_NOT = re.compile(r"(ca|wo|sha|.+?)n['’]t|cannot", re.IGNORECASE)
+_WHOLE = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
+_COUNTED = re.compile(r"(\d{1,3})([A-Za-z]{3,})")  # 2boys
 
 POSSESSIVE = "'s"
 BREAK = "."
 
 
 def split_words(prompt: str) -> list[str]:
-    """Words as written; "'s" stands for itself, and whatever is no English word becomes a break."""
+    """Words as written; "'s" and the "not" of "isn't" stand for themselves, what is written several times in a row stands
+    there once, and whatever is no English word becomes a break."""
     words: list[str] = []
     for word in _WORD.findall(prompt):
         match = _POSSESSIVE.fullmatch(word)
         stem = match[1] if match else word.replace("’", "'")
         is_letter = len(stem) == 1 and stem.isalpha() and stem.lower() not in ("a", "i")
+        negated, counted = _NOT.fullmatch(word), _COUNTED.fullmatch(word)
         if word in (",", "，", "、"):
             words.append(",")
+        elif negated is not None:
+            verb = negated[1] or "can"
+            words += [_WHOLE.get(verb.lower(), verb), "not"]
+        elif counted is not None and is_seen(counted[2].lower()):
+            words += [counted[1], counted[2]]
         elif is_letter or not word[0].isalnum() or not _READABLE.fullmatch(word):
             words.append(BREAK)
         else:
             words += [stem, POSSESSIVE] if match else [stem]
-    return words
+    lower = [word.lower() for word in words]
+    return [word for i, word in enumerate(words) if not i or lower[i] != lower[i - 1] or not word.isalpha()]
 
 
 def _set(words: str) -> frozenset[str]:
@@ -55,15 +68,15 @@ AUXILIARIES = _set("do does did will would can could shall should may might must
 # What one can be in, on or under is a place to it: "under water", "on the moon".
 CONTAINING = _set(
     "in on at into onto inside within under underneath beneath below over above across through throughout along "
-    "among amongst amid amidst between atop upon aboard down up off past around"
+    "among amongst amid amidst between atop upon aboard down up off out around"
 )
 AMONG = _set("in into inside within among amongst amid amidst between through throughout across over under")
 PREPOSITIONS = CONTAINING | _set(
-    "near by beside besides behind before toward towards against from to beyond opposite outside alongside after out "
+    "near by beside besides behind before toward towards against from to beyond opposite outside alongside after past "
     "with without of for about like featuring including per during since despite except via"
 )
 PLACE_ADVERBS = _set(
-    "underwater undersea underground outdoors indoors downtown uptown offshore ashore backstage upstairs downstairs "
+    "underwater undersea underground downtown uptown offshore ashore backstage upstairs downstairs "
     "overseas midair mid-air"
 )
 # Words for a part of what follows their "of": "on the edge of a cliff", "to the left of a chair".
@@ -88,14 +101,23 @@ FRAMING = _set(
     "octane blender artstation pixar ghibli disney cyberpunk steampunk vaporwave synthwave close-up close-ups closeup "
     "closeups timelapse time-lapse hyperlapse slow-motion slowmo b-roll panning zoom tilt view views viewpoint "
     "viewpoints perspective angle angles style styles look looks effect effects aesthetic aesthetics realism "
-    "photorealism hyperrealism surrealism impressionism concept masterpiece mood vibe vibes theme themes quality "
-    "detail details texture textures lighting background backgrounds foreground backdrop tableau"
+    "photorealism hyperrealism surrealism impressionism concept masterpiece mood vibe vibes atmosphere ambience theme themes quality "
+    "detail details texture textures lighting background backgrounds foreground backdrop tableau scenery viewer viewers "
+    "iso fpv flythrough fly-through flyover fly-over walkthrough highres absurdres lowres solo outdoors indoors"
 )
 FRAMING_NAMES = _set("unreal octane artstation imax")  # whatever noun follows: unreal engine
 # These are a part of it where they have an article of their own: "a model walking", but "model of a house".
 PERHAPS_FRAMING = _set(
     "camera cameras cam lens lenses frame frames model models art artwork artworks wallpaper grain pan dolly"
 )
+UNSEEN = _set("wind breeze air")  # weather that no picture shows
+TIMES_OF_DAY = _set("sunset sunrise dawn dusk daybreak nightfall twilight")  # and the light in the sky
+CUTS = _set("cut cuts fade fades switch switches transition transitions")  # ... to the next picture
+MAKING = _set(
+    "painted drawn directed inspired illustrated designed photographed filmed shot animated composed art artwork "
+    "painting photo photograph photography film illustration animation cinematography"
+)
+TAKING = _set("shot filmed captured recorded photographed taken rendered")  # ... on a device
 CAMERA_MOVES = _set("pan pans zoom zooms tilt tilts dolly rack racking orbit orbits truck crane pedestal roll arc")
 DIRECTIONS = _set(
     "in out left right up down around forward forwards backward backwards back upward upwards downward downwards "
