@@ -49,7 +49,8 @@ ROOTS = {
         "location#1 room#1 facility#1 way#6 horizontal_surface#1 geological_formation#1 body_of_water#1 land#2 "
         "land#4 vegetation#1 sky#1 outer_space#1 railroad_track#1 excavation#3 platform#1 rooftop#1"
     ),
-    "building": "structure#1 ride#2",
+    # Places that one sees from outside, too; a booth is an enclosure to WordNet, and that an area.
+    "building": "structure#1 ride#2 booth#2 stall#3",
     "medium": "atmospheric_phenomenon#1 cloud#1 soil#2 earth#2 ice#1 gramineous_plant#1 liquid#3",
     "planet": "celestial_body#1",
     "plant": "plant#2",
@@ -150,6 +151,7 @@ class Classes:
         self.wordnet = wordnet
         self._roots = {wordnet.sense(name): kind for kind, names in ROOTS.items() for name in names.split()}
         self._person, self._food = wordnet.sense("person#1"), wordnet.sense("food#1")
+        self._clothing = wordnet.sense("clothing#1")
         self.of_synset = cache(self._of_synset)
         self.of = cache(self._of_lemma)
 
@@ -161,8 +163,7 @@ class Classes:
     def _of_lemma(self, lemma: str) -> str:
         shares = dict.fromkeys(ORDER, 0.0)
         senses = self.wordnet.senses[lemma]
-        is_name = all((lemma, synset) in self.wordnet.capitalised for synset in senses)
-        is_name = is_name and self.wordnet.is_name[self.wordnet.usual_sense(lemma)]  # but a bikini is no atoll
+        is_name = self.wordnet.is_name[self.wordnet.usual_sense(lemma)]
         for synset, vote in self.wordnet.votes(lemma):
             if is_name or not self.wordnet.is_name[synset]:
                 shares[self.of_synset(synset)] += vote
@@ -175,6 +176,8 @@ class Classes:
         if sum(seen.values()) <= MIN_FIRM * (total - unseen):
             return "group" if shares["group"] > shares["shape"] else "thing"
         place = (shares["place"] + shares["building"]) / sum(seen.values())
+        if place >= MIN_EITHER and any(self.wordnet.is_a(synset, self._clothing) for synset in senses[:2]):
+            return "thing"  # in a cape
         if place >= MIN_PLACE:
             return "place" if shares["place"] >= shares["building"] else "building"
         return "either" if place >= MIN_EITHER else max(seen, key=lambda kind: seen[kind])

@@ -20,7 +20,8 @@ _OWNERS = ("its", "his", "her", "their", "my", "your", "our", "whose")
 _LOOP = re.compile(r"(?<!\S)\|\w+\|")
 _SENTENCE_END = re.compile(r"(?<=[.!?;\n])\s")
 _LETTERING = re.compile(  # a sign that reads "Hot Dogs" shows no dogs
-    r"(\b(?:says?|saying|reads?|reading|titled|labell?ed|words?|text|letters|lettering)\b:?\s*)[\"“][^\"”]{1,80}[\"”]", re.I
+    r"(\b(?:says?|saying|reads?|reading|titled|labell?ed|words?|text|letters|lettering)\b:?\s*)[\"“][^\"”]{1,80}[\"”]",
+    re.I,
 )
 
 Role = Literal["object", "scene"]
@@ -38,7 +39,7 @@ def extract(prompt: str, tagger: Tagger | None = None) -> Entities:
     words = split_words("\n".join("." if foreign_language(sentence) else sentence for sentence in sentences))
     if not words:
         return Entities()
-    phrases = _in_other_words(find_phrases(words, (tagger or english_tagger()).tag(words)))
+    phrases = _without_idle_names(find_phrases(words, (tagger or english_tagger()).tag(words)))
     found: dict[Role, list[Entity]] = {"object": [], "scene": []}
     for phrase in phrases:
         role = role_of(phrase)
@@ -51,13 +52,16 @@ def extract(prompt: str, tagger: Tagger | None = None) -> Entities:
     return Entities(tuple(objects), tuple(found["scene"]))
 
 
-def _in_other_words(phrases: list[Phrase]) -> list[Phrase]:
-    """Leave a name out where the prompt goes on to say what it is: Sam, a young potter, ..."""
+def _without_idle_names(phrases: list[Phrase]) -> list[Phrase]:
+    """Leave names out that name no more: Sam, a young potter, ...; a snow leopard, National Geographic."""
     is_said_again = [
         before.is_bare_name and phrase.determiner in ("a", "an") and phrase.is_alone and not phrase.preposition
         for before, phrase in pairwise(phrases)
     ]
-    return [phrase for phrase, is_said in zip(phrases, [*is_said_again, False]) if not is_said]
+    rest = [phrase for phrase, is_said in zip(phrases, [*is_said_again, False]) if not is_said]
+    # A name alone at the end of a list that began with something else is whose style it is, or what it was taken with.
+    is_cast = bool(phrases) and phrases[0].is_bare_name
+    return [each for each in rest if is_cast or each.is_first or not (each.is_bare_name and each.is_alone)]
 
 
 def role_of(phrase: Phrase) -> Role | None:
@@ -74,7 +78,8 @@ def role_of(phrase: Phrase) -> Role | None:
         return None
     if phrase.may_be_framing:
         return None if _frames(phrase) else "object"
-    if phrase.kind == "place" or (phrase.kind == "building" and (is_inside or phrase.is_alone)):
+    is_setting = is_inside or phrase.preposition == "from" or phrase.is_alone or phrase.is_shown
+    if phrase.kind == "place" or (phrase.kind == "building" and is_setting):
         return "scene"
     if phrase.kind == "either" and phrase.is_name:
         return "scene"

@@ -18,18 +18,20 @@ _WITHOUT = (
     "aside from", "other than", "instead of", "in place of", "rather than", "as opposed to", "unlike", "free of",
     "free from", "devoid of", "void of", "bare of", "empty of", "clear of", "lack of", "absence of", "missing", "avoid",
     "avoiding", "exclude", "omit", "omitting", "leave out", "leaving out", "anything but", "everything but",
-    "everyone but", "with the exception of", "hardly any", "barely any", "none of", "neither", "nor", "zero",
+    "everyone but", "with the exception of", "hardly any", "barely any", "neither", "nor", "lacks", "ignore",
 )  # fmt: skip
-_NOT = ("not", "never", "no longer", "nobody", "no one", "none")
-_POSITIVE_NEXT = frozenset("only just merely simply to".split())  # not only a dog
-_GONE = frozenset("missing absent nowhere invisible gone".split())
-_SHOWN = frozenset("visible present shown included allowed there".split())
+_NOT = ("not", "never", "no longer", "nobody", "no one", "none", "none of")
+_NO_SUBJECT = ("nobody", "no one", "none", "none of")
+_EXCEPT = ("except", "except for", "other than", "apart from", "but")  # nothing, except a piano: there is a piano
+_POSITIVE_NEXT = frozenset(["only", "just", "merely", "simply", "to"])  # not only a dog
+_DEGREES = frozenset(["far", "close", "long", "near", "even", "quite", "very", "so", "too"])  # not far from a house: by a house
+_GONE = frozenset(["missing", "absent", "nowhere", "invisible", "gone"])
+_SHOWN = frozenset(["visible", "present", "shown", "included", "allowed", "there"])
 # Of these verbs the object is not there, even where it is "the" or "his": he is not wearing the hat.
 _HAVING = frozenset(
-    "wear wearing worn wears hold holding held holds carry carrying carried have has having had own show showing shown "
-    "include including contain containing feature use using used add adding draw depict see seen".split()
+    ["wear", "wearing", "worn", "wears", "hold", "holding", "held", "holds", "carry", "carrying", "carried", "have", "has", "having", "had", "own", "show", "showing", "shown", "include", "including", "contain", "containing", "feature", "use", "using", "used", "add", "adding", "draw", "depict", "see", "seen"]
 )
-_DEFINITE = frozenset("the this that these those his her its their my your our".split())
+_DEFINITE = frozenset(["the", "this", "that", "these", "those", "his", "her", "its", "their", "my", "your", "our"])
 _LONGEST_CUE = 4
 _REACH = 24  # words that a list of nouns goes on for, at most
 
@@ -73,13 +75,16 @@ def find_negated(words: Sequence[str], roles: list[Role], end_of: Ends) -> list[
                 _mark_subject(clause, i, negated)
             elif words[i] not in ("missing", "minus") or clause.phrase(i + 1) > i + 1:
                 roles[i : i + length] = ["preposition"] * length
-                _after_preposition(clause, i + length, negated)
+                is_twice = " ".join(words[i : i + length]) in _EXCEPT and any(negated[max(0, i - 4) : i])
+                if not is_twice:
+                    _after_preposition(clause, i + length, negated)
         elif length := _cue(words, i, _NOT):
+            is_subject = " ".join(words[i : i + length]) in _NO_SUBJECT
             roles[i : i + length] = ["adverb"] * length
             if clause.word(i + length) in _SHOWN or clause.word(i + length) in _GONE:
                 _mark_subject(clause, i, negated)
             elif clause.word(i + length) not in _POSITIVE_NEXT:
-                _after_not(clause, i + length, negated, is_subject=words[i] in ("nobody", "no", "none"))
+                _after_not(clause, i + length, negated, is_subject)
         elif words[i] == "no" and roles[i] == "determiner":
             length = max(1, clause.phrase(i) - i)
             end = _mark_list(clause, i, negated, is_of_no=True)
@@ -125,7 +130,11 @@ def _after_preposition(clause: _Clause, i: int, negated: list[bool]) -> None:
 
 
 def _after_not(clause: _Clause, i: int, negated: list[bool], is_subject: bool = False) -> None:
-    while clause.role(i) == "adverb" or clause.word(i) in ("else", "yet"):
+    if is_subject and clause.role(i) in ("pronoun", "determiner") and clause.role(i + 1) == "verb":
+        i += 1  # none of them wears
+    while clause.role(i) == "adverb" or clause.word(i) in _DEGREES or clause.word(i) in ("else", "yet"):
+        if clause.word(i) in _DEGREES:
+            return
         i += 1
     if clause.role(i) == "verb" or clause.word(i - 2) in ("do", "does", "did"):
         _after_verb(clause, i, negated)

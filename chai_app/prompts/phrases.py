@@ -37,8 +37,9 @@ class Phrase:
     """A noun phrase and how it stands in the prompt.
 
     `words` are lower-case, without articles; `determiner` is the last article or its like, or "". `kind` is the class
-    of the noun, None if it is not known. `preposition` is what leads to the phrase, or "". `is_alone` tells that
-    nothing else stands between two commas, `is_owner` that a possessive follows. `count_range` is the least and the
+    of the noun, None if it is not known. `preposition` is what leads to the phrase, or "". `begins` and `ends` tell
+    that a comma or nothing stands before and behind it, `is_shown` that "the video shows" it, `is_owner` that a possessive
+    follows. `count_range` is the least and the
     most of a count that is given as a range. `is_negated` tells that the prompt says it is not there, `is_first` that
     nothing stands before it.
     """
@@ -53,10 +54,17 @@ class Phrase:
     is_name: bool = False
     determiner: str = ""
     preposition: str = ""
-    is_alone: bool = False
+    begins: bool = False
+    ends: bool = False
+    is_shown: bool = False
     is_owner: bool = False
     is_negated: bool = False
     is_first: bool = False
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing else stands between two commas."""
+        return self.begins and self.ends
 
     @property
     def is_framing(self) -> bool:
@@ -100,7 +108,7 @@ def find_phrases(words: list[str], tags: list[str]) -> list[Phrase]:
         end = _end(roles, i)
         phrase = _make(lower[i:end], roles[i:end], is_name[i:end])
         if phrase is not None:
-            is_alone = _parts(roles, i - 1) and _parts(roles, end)
+            shows = roles[i - 1 : i] == ["verb"] and bool(phrases) and phrases[-1].is_framing
             is_owner = end < len(roles) and roles[end] == "possessive"
             has_owner = i > 0 and roles[i - 1] == "possessive"  # a girl's bicycle is one bicycle
             count = 1 if has_owner and phrase.count is None and not phrase.is_plural else phrase.count
@@ -108,7 +116,9 @@ def find_phrases(words: list[str], tags: list[str]) -> list[Phrase]:
                 phrase,
                 count=count,
                 preposition=preposition,
-                is_alone=is_alone,
+                begins=_parts(roles, i - 1),
+                ends=_parts(roles, end),
+                is_shown=shows,
                 is_owner=is_owner,
                 is_negated=any(is_negated[i:end]),
                 is_first=not phrases,
@@ -164,7 +174,11 @@ def _without_credits(words: list[str], written: list[str], roles: list[Role]) ->
         if is_like or is_by or is_on:
             end = _end_of_credit(roles, start)
             roles[i:end] = ["break"] * (end - i)
-        elif following == "to" and word in CUTS and (i == 0 or roles[i - 1] in ("break", "comma", "conjunction", "adverb")):
+        elif (
+            following == "to"
+            and word in CUTS
+            and (i == 0 or roles[i - 1] in ("break", "comma", "conjunction", "adverb"))
+        ):
             roles[i:start] = ["break"] * 2
     return roles
 
@@ -301,6 +315,12 @@ def _append(phrases: list[Phrase], phrase: Phrase, word_before: str, role_before
         phrases[-1] = leader  # depth of field
     elif leader.is_framing or leader.may_be_framing or leader.is_vague:
         count_range = phrase.count_range or (RANGES.get(leader.words[-1]) if phrase.count is None else None)
-        phrases[-1] = replace(phrase, preposition=leader.preposition, is_alone=leader.is_alone, count_range=count_range)
+        phrases[-1] = replace(
+            phrase,
+            preposition=leader.preposition,
+            begins=leader.begins,
+            is_first=leader.is_first,
+            count_range=count_range,
+        )
     else:
         phrases.append(replace(phrase, preposition="of"))

@@ -29,7 +29,9 @@ from .words import (
     CONJUNCTIONS,
     DETERMINERS,
     FRAMING,
+    PERHAPS_FRAMING,
     PLACE_ADVERBS,
+    POLITE,
     POSSESSIVE,
     PREPOSITIONS,
     PRONOUNS,
@@ -48,7 +50,7 @@ _NOMINAL = ("noun", "adjective", "ing", "participle", "bare verb")
 _NOMINAL_LISTS = [[guess] for guess in _NOMINAL]
 _OPENING = ("determiner", "number", "adjective", "possessive")
 _OBJECT_STARTS = ("noun", "adjective", "determiner", "pronoun", "number")
-_OWNERS = frozenset("my your his her its our their whose".split())
+_OWNERS = frozenset(["my", "your", "his", "her", "its", "our", "their", "whose"])
 _ADJECTIVE_ENDINGS = ("ic", "ical", "esque", "-like", "ated", "less", "ful", "ous")
 
 
@@ -67,7 +69,7 @@ def find_roles(words: list[str], tags: list[str]) -> list[Role]:
 
 
 def _first_guess(word: str, tag: str) -> Guess:
-    if word in (BREAK, ","):
+    if word in (BREAK, ",") or word in POLITE:
         return "comma" if word == "," else "break"
     if word == POSSESSIVE:
         return "possessive"
@@ -217,6 +219,8 @@ class _Place:
             if self.is_nominal_next:
                 return "adjective"
             return "noun" if is_seen(self.word) else "adverb"  # a traffic light; a boat adrift
+        if self.is_in_phrase and self.after not in ("conjunction", "comma", "number") and kind_of(self.word) is None:
+            return "noun"  # a friendly t-rex: nothing else can be what the article is for
         if self.follows_verb or not is_seen(self.word) or self._shares_a_noun():
             return "adjective"
         if is_adjective_first(self.word) and self.before != "determiner":
@@ -268,6 +272,8 @@ class _Place:
         has_object = self.after in ("determiner", "pronoun", "number")
         is_free = self.after in ("preposition", "adverb", "place adverb", "comma", "break", "conjunction")
         if is_third_person(self.word) and singular(self.word) != self.word:
+            if noun in FRAMING | PERHAPS_FRAMING and not is_many:
+                return True  # the camera dives
             is_one = self._determiner() in SINGULAR_DETERMINERS - {"the", *_OWNERS}
             if (is_one and not is_many) or (is_many and noun != self.word):
                 return True  # a fountain sprays: were it one noun, it would be several of "a"

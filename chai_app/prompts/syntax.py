@@ -147,8 +147,12 @@ class _Reading:
         if "::" in text:
             pieces = [piece or "" for piece in _PART_END.split(text)]  # part, weight, part, weight, ..., rest
             parts = list(zip(pieces[::2], [*pieces[1::2], ""]))
-            self.options += [("negative", part.strip(" ,")) for part, weight in parts if weight.startswith("-")]
-            text = ", ".join(part.strip() for part, weight in parts if not weight.startswith("-"))
+            for i, (part, weight) in enumerate(parts):
+                if weight.startswith("-"):  # of "a hen, geese::-1" the geese
+                    kept, _, unwanted = part.rpartition(",")
+                    self.options.append(("negative", unwanted.strip()))
+                    parts[i] = kept, ""
+            text = ", ".join(part.strip() for part, _ in parts)
         text = text.replace("\\(", "(").replace("\\)", ")")
         for pattern in (_BRACKET_WEIGHT, _WEIGHT_BEHIND, _MANY_BRACKETS):
             text = pattern.sub(lambda match: match[1] or match[2], text)

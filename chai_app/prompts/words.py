@@ -52,7 +52,7 @@ def _set(words: str) -> frozenset[str]:
 SINGULAR_DETERMINERS = _set("a an the this that each every another either neither my your his her its our their whose")
 OTHER_DETERMINERS = _set(
     "these those some any all both many several few most more various multiple numerous countless other such much "
-    "enough certain different half"
+    "enough certain different half only"
 )
 VAGUE_NUMBERS = _set("some many several few")  # several hundred soldiers
 DETERMINERS = SINGULAR_DETERMINERS | OTHER_DETERMINERS | {"no"}
@@ -110,6 +110,7 @@ FRAMING_NAMES = _set("unreal octane artstation imax")  # whatever noun follows: 
 PERHAPS_FRAMING = _set(
     "camera cameras cam lens lenses frame frames model models art artwork artworks wallpaper grain pan dolly"
 )
+POLITE = _set("please thanks thank kindly")
 UNSEEN = _set("wind breeze air")  # weather that no picture shows
 TIMES_OF_DAY = _set("sunset sunrise dawn dusk daybreak nightfall twilight")  # and the light in the sky
 CUTS = _set("cut cuts fade fades switch switches transition transitions")  # ... to the next picture
