@@ -27,9 +27,9 @@ The classes:
 
 Other compounds are listed where they are places and their last word is not ("golf course"), or begin in -ing, which
 would be a verb elsewhere ("vending machine"). More lists of words serve the reading: irregular plurals; singulars that
-look like plurals; nouns that are adjectives in the first place ("cold", "small"); words in -ing that are nouns more than
-verbs, because they come from no verb ("ceiling") or are often met as a thing or place ("building"); verbs, and those of
-them that are nouns less often ("cut"); parts of a body.
+look like plurals; nouns that are adjectives in the first place ("cold", "small"); words in -ing that are nouns more
+than verbs, because they come from no verb ("ceiling") or are often met as a thing or place ("building"); verbs, and
+those of them that are nouns less often ("cut"); parts of a body; words for many animals ("school").
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LICENSE = "WORDNET-LICENSE.txt"
 ROOTS = {
     "place": (
         "location#1 room#1 facility#1 way#6 horizontal_surface#1 geological_formation#1 body_of_water#1 land#2 "
-        "land#4 vegetation#1 sky#1 outer_space#1 railroad_track#1 excavation#3 platform#1 rooftop#1"
+        "land#4 vegetation#1 sky#1 outer_space#1 railroad_track#1 excavation#3 platform#1 rooftop#1 roof#1"
     ),
     # Places that one sees from outside, too; a booth is an enclosure to WordNet, and that an area.
     "building": "structure#1 ride#2 booth#2 stall#3",
@@ -240,6 +240,12 @@ def derive(wordnet: WordNet) -> dict[str, list[str]]:
     sections["verb"] = [verb for verb in wordnet.verbs if re.fullmatch(r"[a-z]{2,}", verb)]
     sections["verb first"] = [
         verb for verb in sections["verb"] if wordnet.verb_counts.get(verb, 0) > max(wordnet.count(verb), 0)
+    ]
+    herd = wordnet.sense("animal_group#1")
+    sections["animal group"] = [
+        lemma
+        for lemma, senses in wordnet.senses.items()
+        if re.fullmatch(r"[a-z]+", lemma) and any(wordnet.is_a(synset, herd) for synset in senses)
     ]
     body_part = wordnet.sense("body_part#1")
     sections["body part"] = [

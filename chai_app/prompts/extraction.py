@@ -12,11 +12,10 @@ from .nouns import is_body_part
 from .phrases import Phrase, find_phrases
 from .syntax import read_syntax
 from .taggers import Tagger, english_tagger
-from .words import AMONG, CONTAINING, TIMES_OF_DAY, UNSEEN, split_words
+from .words import AMONG, BELOW, CONTAINING, LIGHT, OWNERS, TIMES_OF_DAY, UNSEEN, split_words
 
 KNOWN = ("the", "this", "that", "these", "those")  # determiners of what has been named before
 
-_OWNERS = ("its", "his", "her", "their", "my", "your", "our", "whose")
 _LOOP = re.compile(r"(?<!\S)\|\w+\|")
 _SENTENCE_END = re.compile(r"(?<=[.!?;\n])\s")
 _LETTERING = re.compile(  # a sign that reads "Hot Dogs" shows no dogs
@@ -70,9 +69,11 @@ def role_of(phrase: Phrase) -> Role | None:
     is_bare = phrase.is_alone and not phrase.determiner and not phrase.is_plural
     if phrase.is_framing or phrase.is_relation or phrase.kind in ("abstract", "action"):
         return None
-    if phrase.is_negated or phrase.count == 0 or phrase.head in UNSEEN:
+    is_light = phrase.head in LIGHT and not phrase.determiner and not phrase.is_plural
+    if phrase.is_negated or phrase.count == 0 or phrase.head in UNSEEN or is_light or phrase.is_material:
         return None
-    if phrase.determiner in _OWNERS and is_body_part(phrase.head):  # its ears: a part of what was named
+    is_bare_part = phrase.is_done and len(phrase.words) == 1  # holding hands
+    if (phrase.determiner in OWNERS or is_bare_part) and is_body_part(phrase.head):  # its ears: part of what was named
         return None
     if phrase.preposition == "for" and not phrase.determiner and not phrase.is_plural:  # dressed for dinner
         return None
@@ -89,10 +90,13 @@ def role_of(phrase: Phrase) -> Role | None:
     if phrase.kind in ("medium", "planet"):
         if phrase.kind == "medium" and (phrase.preposition in ("at", "during") or phrase.head in TIMES_OF_DAY):
             return None  # at sunset
-        return "scene" if is_inside or (is_bare and phrase.kind == "medium") else "object"
+        is_on = is_inside and (phrase.kind == "medium" or phrase.preposition not in BELOW)  # under the moon
+        return "scene" if is_on or (is_bare and phrase.kind == "medium") else "object"
     if phrase.kind == "plant":
         return "scene" if phrase.preposition in AMONG and phrase.is_plural else "object"
-    is_named_place = phrase.is_name and not phrase.determiner and phrase.preposition in ("in", "at")
+    is_named_place = (
+        phrase.is_name and not phrase.determiner and phrase.preposition in ("in", "at", "through", "across")
+    )
     return "scene" if is_named_place else "object"
 
 

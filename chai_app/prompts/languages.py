@@ -10,21 +10,33 @@ from .words import AUXILIARIES, BE_OR_HAVE, CONJUNCTIONS, DETERMINERS, PREPOSITI
 
 # The articles, prepositions and pronouns of each. Those that are English words as well tell nothing either way.
 _SMALL_WORDS = {
-    "German": "der die das den dem des ein eine einen einem einer eines und oder mit auf im am zum zur vom von für über "
-    "unter neben zwischen durch nicht kein keine ist sind wird sich sein seine ihr ihre während aus beim",
-    "French": "le la les l un une des du de et ou avec dans sur sous au aux en par pour qui que est sont son sa ses leur "
-    "pas ne d une chez vers entre pendant",
-    "Spanish": "el la los las un una unos unas del al de y o con en sobre bajo por para que es son está su sus no sin "
-    "entre hacia mientras durante junto",
-    "Italian": "il lo la i gli le un uno una di del della dei delle e o con in nel nella sul sulla al alla da dal per che "
-    "è sono suo sua non tra fra mentre",
-    "Portuguese": "o os as um uma uns umas do da dos das no na nos nas de e ou com em ao à pelo pela por para que é são "
-    "seu sua não sem entre enquanto durante",
-    "Dutch": "de het een en of met op in aan van voor onder naast tussen door niet geen is zijn wordt haar die dat naar "
-    "uit bij tijdens terwijl",
-    "Swedish": "en ett och eller med på i av för under över mellan som är inte sin sitt från till vid den det",
-    "Polish": "i w na z do po od za nad pod przez jest są się nie oraz który która przy",
-    "Turkish": "bir ve ile için bu da de üzerinde altında içinde olan",
+    "German": (
+        "der die das den dem des ein eine einen einem einer eines und oder mit auf im am zum zur vom von für über "
+        "unter neben zwischen durch nicht kein keine ist sind wird sich sein seine ihr ihre während aus beim"
+    ),
+    "French": (
+        "le la les l un une des du de et ou avec dans sur sous au aux en par pour qui que est sont son sa ses "
+        "leur pas ne d une chez vers entre pendant"
+    ),
+    "Spanish": (
+        "en el la los las un una unos unas del al de y o con en sobre bajo por para que es son está su sus no sin "
+        "entre hacia mientras durante junto"
+    ),
+    "Italian": (
+        "il lo la i gli le un uno una di del della dei delle e o con in nel nella sul sulla al alla da dal per "
+        "che è sono suo sua non tra fra mentre"
+    ),
+    "Portuguese": (
+        "o os as um uma uns umas do da dos das no na nos nas de e ou com em ao à pelo pela por para que é são seu "
+        "sua não sem entre enquanto durante"
+    ),
+    "Dutch": (
+        "de het een en of met op in aan van voor onder naast tussen door niet geen is zijn wordt haar die dat "
+        "naar uit bij tijdens terwijl"
+    ),
+    "Swedish": ("en ett och eller med på i av för under över mellan som är inte sin sitt från till vid den det"),
+    "Polish": ("i w na z do po od za nad pod przez jest są się nie oraz który która przy"),
+    "Turkish": ("bir ve ile için bu da de üzerinde altında içinde olan"),
 }
 _ENGLISH = DETERMINERS | PREPOSITIONS | PRONOUNS | CONJUNCTIONS | BE_OR_HAVE | AUXILIARIES
 _WORD = re.compile(r"[^\W\d_]+")

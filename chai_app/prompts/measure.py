@@ -3,9 +3,9 @@
     python -m chai_app.prompts.measure FILE.jsonl [--json OUT]
 
 Each line of the file is {"prompt": ..., "objects": [head phrases], "scenes": [phrases], "kind": a name to group by};
-VBench has "scene", a phrase or null. An entity stands for an expected phrase whose words it contains, in the singular or
-plural: "red bicycle" is a "bicycle". An entity that stands for nothing expected is false. A prompt is whole if all is
-found in its place and nothing is false.
+VBench has "scene", a phrase or null. An entity stands for an expected phrase whose words it contains, in the singular
+or plural: "red bicycle" is a "bicycle". An entity that stands for nothing expected is false. A prompt is whole if all
+is found in its place and nothing is false.
 """
 
 from __future__ import annotations

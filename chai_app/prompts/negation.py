@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .roles import Role
+from .words import DEFINITE, DEGREES, GONE, HAVING, POSITIVE_NEXT, SHOWN
 
 # What governs the noun phrases behind it as "without" does.
 _WITHOUT = (
@@ -23,15 +24,6 @@ _WITHOUT = (
 _NOT = ("not", "never", "no longer", "nobody", "no one", "none", "none of")
 _NO_SUBJECT = ("nobody", "no one", "none", "none of")
 _EXCEPT = ("except", "except for", "other than", "apart from", "but")  # nothing, except a piano: there is a piano
-_POSITIVE_NEXT = frozenset(["only", "just", "merely", "simply", "to"])  # not only a dog
-_DEGREES = frozenset(["far", "close", "long", "near", "even", "quite", "very", "so", "too"])  # not far from a house: by a house
-_GONE = frozenset(["missing", "absent", "nowhere", "invisible", "gone"])
-_SHOWN = frozenset(["visible", "present", "shown", "included", "allowed", "there"])
-# Of these verbs the object is not there, even where it is "the" or "his": he is not wearing the hat.
-_HAVING = frozenset(
-    ["wear", "wearing", "worn", "wears", "hold", "holding", "held", "holds", "carry", "carrying", "carried", "have", "has", "having", "had", "own", "show", "showing", "shown", "include", "including", "contain", "containing", "feature", "use", "using", "used", "add", "adding", "draw", "depict", "see", "seen"]
-)
-_DEFINITE = frozenset(["the", "this", "that", "these", "those", "his", "her", "its", "their", "my", "your", "our"])
 _LONGEST_CUE = 4
 _REACH = 24  # words that a list of nouns goes on for, at most
 
@@ -81,20 +73,20 @@ def find_negated(words: Sequence[str], roles: list[Role], end_of: Ends) -> list[
         elif length := _cue(words, i, _NOT):
             is_subject = " ".join(words[i : i + length]) in _NO_SUBJECT
             roles[i : i + length] = ["adverb"] * length
-            if clause.word(i + length) in _SHOWN or clause.word(i + length) in _GONE:
+            if clause.word(i + length) in SHOWN or clause.word(i + length) in GONE:
                 _mark_subject(clause, i, negated)
-            elif clause.word(i + length) not in _POSITIVE_NEXT:
+            elif clause.word(i + length) not in POSITIVE_NEXT:
                 _after_not(clause, i + length, negated, is_subject)
         elif words[i] == "no" and roles[i] == "determiner":
             length = max(1, clause.phrase(i) - i)
             end = _mark_list(clause, i, negated, is_of_no=True)
             if clause.role(end) == "verb":
                 behind = end + 1
-                if {clause.word(end), clause.word(behind)} & (_GONE | _SHOWN):
+                if {clause.word(end), clause.word(behind)} & (GONE | SHOWN):
                     length = 1
                 else:
                     _after_verb(clause, end, negated)
-        elif words[i] in _GONE and _is_said_of(clause, i):
+        elif words[i] in GONE and _is_said_of(clause, i):
             _mark_subject(clause, i, negated)
         i += max(1, length)
     return negated
@@ -111,7 +103,7 @@ def _cue(words: Sequence[str], i: int, cues: tuple[str, ...]) -> int:
 def _is_said_of(clause: _Clause, i: int) -> bool:
     """Whether the word is said of a noun before it: the moon is missing."""
     is_last = clause.phrase(i + 1) == i + 1
-    return clause.words[i] in _GONE and is_last and clause.role(i - 1) in ("verb", "adverb")
+    return clause.words[i] in GONE and is_last and clause.role(i - 1) in ("verb", "adverb")
 
 
 def _mark_subject(clause: _Clause, i: int, negated: list[bool]) -> None:
@@ -132,8 +124,8 @@ def _after_preposition(clause: _Clause, i: int, negated: list[bool]) -> None:
 def _after_not(clause: _Clause, i: int, negated: list[bool], is_subject: bool = False) -> None:
     if is_subject and clause.role(i) in ("pronoun", "determiner") and clause.role(i + 1) == "verb":
         i += 1  # none of them wears
-    while clause.role(i) == "adverb" or clause.word(i) in _DEGREES or clause.word(i) in ("else", "yet"):
-        if clause.word(i) in _DEGREES:
+    while clause.role(i) == "adverb" or clause.word(i) in DEGREES or clause.word(i) in ("else", "yet"):
+        if clause.word(i) in DEGREES:
             return
         i += 1
     if clause.role(i) == "verb" or clause.word(i - 2) in ("do", "does", "did"):
@@ -152,13 +144,13 @@ def _after_verb(clause: _Clause, i: int, negated: list[bool]) -> None:
     i += 1
     while clause.role(i) in ("verb", "adverb", "place adverb"):
         i += 1
-    is_had = bool(_HAVING & set(clause.words[first:i]))
+    is_had = bool(HAVING & set(clause.words[first:i]))
     if clause.role(i) == "preposition" and clause.role(i - 1) != "noun":
         i += 1
         while clause.role(i) == "preposition":
             i += 1
     end = clause.phrase(i)
-    is_known = clause.word(i) in _DEFINITE and not is_had
+    is_known = clause.word(i) in DEFINITE and not is_had
     if end > i and (not is_known or clause.word(end + (clause.role(end) == "comma")) in ("but", "instead")):
         _mark_list(clause, i, negated)
 

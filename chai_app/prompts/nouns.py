@@ -66,6 +66,11 @@ def is_gerund(word: str) -> bool:
     return word.endswith("ing") and len(word) > 4 and word not in _words("noun in ing")
 
 
+def is_animal_group(noun: str) -> bool:
+    """Whether the word, before "of", may stand for many animals: a herd, but also a school."""
+    return singular(noun) in _words("animal group")
+
+
 def is_body_part(noun: str) -> bool:
     return singular(noun) in _words("body part")
 

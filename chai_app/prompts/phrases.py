@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .negation import find_negated
-from .nouns import is_plural, is_seen, kind_of, longest_compound, singular
+from .nouns import is_animal_group, is_plural, is_seen, kind_of, longest_compound, singular
 from .numerals import MULTIPLIERS, RANGES, number_of, read_number
 from .roles import Role, find_roles
 from .words import (
@@ -38,10 +38,10 @@ class Phrase:
 
     `words` are lower-case, without articles; `determiner` is the last article or its like, or "". `kind` is the class
     of the noun, None if it is not known. `preposition` is what leads to the phrase, or "". `begins` and `ends` tell
-    that a comma or nothing stands before and behind it, `is_shown` that "the video shows" it, `is_owner` that a possessive
-    follows. `count_range` is the least and the
-    most of a count that is given as a range. `is_negated` tells that the prompt says it is not there, `is_first` that
-    nothing stands before it.
+    that a comma or nothing stands before and behind it, `is_shown` that "the video shows" it, `is_done` that a
+    verb stands before it, `is_material` that something is made of it, `is_owner` that a
+    possessive follows. `count_range` is the least and the most of a count that is given as a range. `is_negated` tells
+    that the prompt says it is not there, `is_first` that nothing stands before it.
     """
 
     words: tuple[str, ...]
@@ -57,6 +57,8 @@ class Phrase:
     begins: bool = False
     ends: bool = False
     is_shown: bool = False
+    is_done: bool = False
+    is_material: bool = False
     is_owner: bool = False
     is_negated: bool = False
     is_first: bool = False
@@ -78,7 +80,8 @@ class Phrase:
     @property
     def is_vague(self) -> bool:
         """Whether "of" and the phrase that follows tell what is meant: a lot of, a group of."""
-        return self.kind in ("group", "abstract", "action") or self.words[-1] in QUANTITIES
+        is_many = self.words[-1] in QUANTITIES or is_animal_group(self.words[-1])
+        return self.kind in ("group", "abstract", "action") or is_many
 
     @property
     def may_be_framing(self) -> bool:
@@ -108,6 +111,12 @@ def find_phrases(words: list[str], tags: list[str]) -> list[Phrase]:
         end = _end(roles, i)
         phrase = _make(lower[i:end], roles[i:end], is_name[i:end])
         if phrase is not None:
+            is_material = lower[max(0, i - 2) : i] in (
+                ["made", "of"],
+                ["built", "of"],
+                ["carved", "from"],
+                ["made", "from"],
+            )
             shows = roles[i - 1 : i] == ["verb"] and bool(phrases) and phrases[-1].is_framing
             is_owner = end < len(roles) and roles[end] == "possessive"
             has_owner = i > 0 and roles[i - 1] == "possessive"  # a girl's bicycle is one bicycle
@@ -119,6 +128,8 @@ def find_phrases(words: list[str], tags: list[str]) -> list[Phrase]:
                 begins=_parts(roles, i - 1),
                 ends=_parts(roles, end),
                 is_shown=shows,
+                is_done=roles[i - 1 : i] == ["verb"],
+                is_material=is_material,
                 is_owner=is_owner,
                 is_negated=any(is_negated[i:end]),
                 is_first=not phrases,

@@ -29,6 +29,7 @@ from .words import (
     CONJUNCTIONS,
     DETERMINERS,
     FRAMING,
+    OWNERS,
     PERHAPS_FRAMING,
     PLACE_ADVERBS,
     POLITE,
@@ -50,7 +51,6 @@ _NOMINAL = ("noun", "adjective", "ing", "participle", "bare verb")
 _NOMINAL_LISTS = [[guess] for guess in _NOMINAL]
 _OPENING = ("determiner", "number", "adjective", "possessive")
 _OBJECT_STARTS = ("noun", "adjective", "determiner", "pronoun", "number")
-_OWNERS = frozenset(["my", "your", "his", "her", "its", "our", "their", "whose"])
 _ADJECTIVE_ENDINGS = ("ic", "ical", "esque", "-like", "ated", "less", "ful", "ous")
 
 
@@ -167,7 +167,8 @@ class _Place:
             return "adjective" if self.after in ("noun", "adjective", "bare verb") else "noun"
         if self.follows_verb:
             return "verb"
-        if self.begins_compound:  # sewing machine
+        is_object = self.before == "noun" and self.i + 1 < len(self.words) and is_plural(self.words[self.i + 1])
+        if self.begins_compound and not is_object:  # sewing machine, but aliens playing cards
             return "adjective"
         if not is_gerund(self.word) and self.after in ("preposition", "verb", "comma", "break"):
             return "noun"  # a brick building
@@ -254,6 +255,8 @@ class _Place:
             return "verb"  # a woman painting a fence
         if self.before in ("comma", "conjunction") and is_before_object and is_third_person(self.word):
             return "verb"  # slices a melon, tosses it
+        if self.before == "pronoun" and is_third_person(self.word):
+            return "verb"  # he drives a tractor
         if self.before == "adverb" and self.i > 1 and self.roles[self.i - 2] == "noun":
             return "noun" if self.is_nominal_next else "verb"  # a camera slowly pans
         if self._agrees():
@@ -274,10 +277,11 @@ class _Place:
         if is_third_person(self.word) and singular(self.word) != self.word:
             if noun in FRAMING | PERHAPS_FRAMING and not is_many:
                 return True  # the camera dives
-            is_one = self._determiner() in SINGULAR_DETERMINERS - {"the", *_OWNERS}
+            is_one = self._determiner() in SINGULAR_DETERMINERS - {"the", *OWNERS}
             if (is_one and not is_many) or (is_many and noun != self.word):
                 return True  # a fountain sprays: were it one noun, it would be several of "a"
-            return has_object or is_verb_first(self.word)
+            is_tag = self.after in ("comma", "break") and self.roles[-2:-1] in ([], ["comma"])  # ..., brass gears, ...
+            return has_object or (kind_of(self.word) == "action" if is_tag else is_verb_first(self.word))
         if is_verb(self.word) and is_many and not is_plural(self.word):
             return has_object or is_verb_first(self.word) or (not is_free and self.after != "verb")
         return False

@@ -47,9 +47,9 @@ _NEGATIVE = re.compile(r"(?:^|[\s.,])negative prompt:\s*(.*?)\s*(?=\bsteps:\s*\d
 _PARAMETERS = re.compile(r"(?:^|\s)(steps:\s*\d+,.*)$", re.IGNORECASE | re.DOTALL)  # as images carry them
 
 _PART_END = re.compile(r"::(-?\d*\.?\d+)?")  # knight::2 dragon::1
-_BRACKET_WEIGHT = re.compile(r"[(\[]+([^()\[\]:]{1,200}):\s*\d*\.?\d+\s*[)\]]+")  # (red hair:1.2)
+_BRACKET_WEIGHT = re.compile(r"(?<![(\[])[(\[]+([^()\[\]:]{1,200}):\s*\d*\.?\d+\s*[)\]]+")  # (red hair:1.2)
 _WEIGHT_BEHIND = re.compile(r"\(([^()]{1,200})\)(?:\d+(?:\.\d+)?|\+{1,5}|-{1,5})(?!\w)")  # (red hair)1.2, (red hair)++
-_MANY_BRACKETS = re.compile(r"\({2,}([^()]{1,200})\){2,}|\[{2,}([^\[\]]{1,200})\]{2,}")
+_MANY_BRACKETS = re.compile(r"(?<!\()\({2,}([^()]{1,200})\){2,}|(?<!\[)\[{2,}([^\[\]]{1,200})\]{2,}")
 _SIGNS_BEHIND = re.compile(r"(?<=[^\W\d_])(?:\+{1,5}|-{2,5})(?=[\s,.;)]|$)")  # blue++
 _WORD_WEIGHT = re.compile(r"(?<=[^\W\d_]):\d*\.\d+(?=[\s,.;)]|$)")  # knight:1.2
 _JOINED = re.compile(r"(?<=[^\W_])_(?=[^\W_])")  # long_hair

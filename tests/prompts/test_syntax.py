@@ -1,6 +1,7 @@
 """What stands in a prompt beside its words comes off, and what it said is kept."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,15 @@ def test_any_text_is_read_and_what_is_read_has_no_syntax_left_but_words(prompt):
     assert written.text == prompt or len(written.text) <= len(prompt) + 2 * prompt.count("::")
 
 
+@pytest.mark.parametrize("sign", ["(", "[", "-", "::", "a::", '{"a":', "--a ", "aesthetic score: ", "|0|"])
+def test_the_work_grows_with_the_length_alone(sign):
+    begin = time.process_time()
+    read_syntax(sign * 20_000)
+    assert time.process_time() - begin < 2, "a quadratic reading takes twenty seconds"
+
+
 def test_the_data_of_the_measurements_is_well_formed():
     folder = Path(__file__).parent.parent / "data" / "prompts"
-    for name in ("tuned", "held_out"):
+    for name in ("tuned", "held_out", "second_held_out"):
         records = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
         assert len(records) == 30 and all({"prompt", "objects", "scenes", "kind"} == set(each) for each in records)
