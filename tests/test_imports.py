@@ -22,7 +22,18 @@ SUBJECT_ROOMS = {
     "prompts": {"prompts"},
     "video": {"video", "pictures"},
 }
-ENGINE = {"engine", "decoding", "run", "loading", "conditioning", "donors", "ordering", "prompt_notes", "preview"}
+ENGINE = {
+    "engine",
+    "decoding",
+    "run",
+    "loading",
+    "conditioning",
+    "donors",
+    "ordering",
+    "prompt_notes",
+    "preview",
+    "written",
+}
 SERVICES = {"gallery", "jobs", "jobs_file", "purge"}  # of a server that outlives its pages; they stand on the engine
 FACES = {"bench", "cli", "doctor"}
 DEMO = "demo"
