@@ -15,7 +15,7 @@ from chai_app.written import with_written_options, written_notes
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(home=tmp_path / "home", output_folder=tmp_path / "videos")
+    return Settings(tmp_path / "home", tmp_path / "models", tmp_path / "videos")
 
 
 @pytest.fixture
