@@ -19,7 +19,7 @@ from .numbers import CountRange, count_likeness
 from .opensora.sizes import latent_size
 from .ordering import Role
 from .pictures import small_moving_picture
-from .prompts import extract
+from .prompt_notes import entities_of
 from .request import MOST_DONORS, GenerationRequest, Plan, Reuse
 from .settings import CountGate, Settings
 
@@ -309,7 +309,7 @@ class Donors:
         """What a prompt is filed under and looked for by: its objects, its scenes, and itself. Phrases with words that
         the embedder has never seen are left out, with a sentence for each: it puts them anywhere, often near another.
         """
-        named = extract(prompt)
+        named = entities_of(prompt)
         phrases, unknown = [], []
         kinds: tuple[tuple[Kind, Sequence[Named]], ...] = (("object", named.objects), ("scene", named.scenes))
         for kind, each in ((kind, each) for kind, some in kinds for each in some):

@@ -39,6 +39,7 @@ from .prompts import extract
 from .request import GenerationRequest, Plan, Reuse
 from .run import Generation, OnStage, Progress, Run
 from .settings import Settings
+from .written import with_written_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +90,7 @@ class Engine:
         name = request.model or self._model
         model = find_model(name, self.settings)
         request = replace(
-            like_its_start(request).resolved(model.defaults),
+            like_its_start(with_written_options(request, model)).resolved(model.defaults),
             model=name,
             device=request.device or self._device,
             dtype=request.dtype or self._dtype,

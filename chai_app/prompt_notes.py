@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from .errors import BadRequest
 from .opensora.caption_cleaning import clean_caption
 from .opensora.prompt_format import split_loops, with_scores
+from .prompts import Entities, extract
+from .written import written_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from .models import Model
     from .request import GenerationRequest
 
+_WORD = re.compile(r"[^\W_]+")
 _TOLD_CHARACTERS = 120  # of what is cut off
 
 
@@ -28,8 +32,10 @@ def prompt_notes(request: GenerationRequest, model: Model) -> tuple[str, ...]:
     """
     notes: list[str | None] = []
     texts = model_texts(request)
-    if request.original_prompt is not None:
-        notes.append(f"The prompt was enhanced; it was {request.original_prompt!r}.")
+    notes += written_notes(request, model)
+    lost = [word for _, text in split_loops(request.prompt) for word in _words_lost(text)]
+    if lost:
+        notes.append(f"The model reads no such words, so these are left out: {', '.join(dict.fromkeys(lost))}.")
     if model.vocabulary is not None:
         notes.append(_other_size(request, model))
         notes.append(model.vocabulary.note(" ".join(text for _, text in split_loops(request.prompt)), model.name))
@@ -46,6 +52,18 @@ def late_prompt_notes(request: GenerationRequest, loaded: LoadedModel) -> tuple[
     scores = (request.aesthetic_score, request.motion_score, request.camera_motion)
     lost = loaded.pipeline.cut_text(request.prompt, *scores)
     return (f"The prompt has more tokens than the model reads, so this is cut off: {_short(lost)!r}.",) if lost else ()
+
+
+def entities_of(prompt: str) -> Entities:
+    """What a video of the prompt shows and is filed under: of the words that the model is given, and no others."""
+    lost = set(_words_lost(prompt))
+    return extract(_WORD.sub(lambda match: "" if match[0] in lost else match[0], prompt) if lost else prompt)
+
+
+def _words_lost(text: str) -> list[str]:
+    """The words that cleaning takes away: serial numbers, sizes, Chinese."""
+    left = set(_WORD.findall(clean_caption(text)))
+    return [word for word in _WORD.findall(text) if word.lower() not in left]
 
 
 def model_texts(request: GenerationRequest) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .cache import Selection
 from .errors import ChaiError
 from .gallery import settings_in
-from .prompts import extract
+from .prompt_notes import entities_of
 
 if TYPE_CHECKING:
     from .cache import Entry, LatentCache
@@ -121,6 +121,6 @@ def _fits(selection: Selection, moment: float, prompt: str | None) -> bool:
         return False
     if selection.entity is None:
         return True
-    named = extract(prompt)
+    named = entities_of(prompt)
     wanted = selection.entity.lower()
     return any(wanted in (each.phrase.lower(), each.head.lower()) for each in (*named.objects, *named.scenes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -36,6 +37,16 @@ class Vocabulary:
         """The words of `prompt` that the model never saw, each once, in their order; little words are passed over."""
         return [word for word in dict.fromkeys(_words(prompt)) if word not in self.words and word not in _SILENT]
 
+    def respelled(self, prompt: str) -> str:
+        """The prompt with accents taken off words that are known without them: a désert is a desert."""
+
+        def plain(match: re.Match[str]) -> str:
+            letters = unicodedata.normalize("NFKD", match[0])
+            word = "".join(letter for letter in letters if not unicodedata.combining(letter))
+            return word if match[0].lower() not in self.words and word.lower() in self.words else match[0]
+
+        return _WORD.sub(plain, prompt)
+
     def note(self, prompt: str, model: str) -> str | None:
         """What to tell the person about `prompt`, or None if the model knows all its words."""
         unknown = self.unknown_words(prompt)
@@ -59,5 +70,8 @@ class Vocabulary:
         return any(word in self.words - manners - _SILENT for word in _words(prompt))
 
 
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+
+
 def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.lower())
+    return _WORD.findall(text.lower())

@@ -118,9 +118,9 @@ class ExtractEntities(Node):
 
     @classmethod
     def run(cls, call: Call, **values: Any) -> Result:
-        from ..chai_app.prompts import extract
+        from ..chai_app.prompt_notes import entities_of
 
-        found = extract(values["prompt"])
+        found = entities_of(values["prompt"])
         lines = []
         for kind, entities in (("object", found.objects), ("scene", found.scenes)):
             for each in entities:

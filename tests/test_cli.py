@@ -15,6 +15,7 @@ from chai_app.cli import app
 from chai_app.cli.names import free_name, slug
 from chai_app.cli.show import RunDisplay, human_bytes, shortened
 from chai_app.errors import BadMedia, ChaiError
+from chai_app.request import GenerationRequest
 from chai_app.run import Generation
 from chai_app.video import read_metadata, read_video
 
@@ -316,8 +317,8 @@ def test_a_bad_line_is_named_before_any_video_is_made(run, tmp_path, name, conte
 
 def test_a_batch_file_that_cannot_be_read_is_named(run, tmp_path):
     (tmp_path / "movie.txt").write_bytes(b"\xff\xfe\x00\x80")
-    for name in ("movie.txt", "missing.txt"):
-        assert f"{name} cannot be read as a text file" in run("batch", name, exit_code=2).stderr
+    assert "movie.txt cannot be read as a text file" in run("batch", "movie.txt", exit_code=2).stderr
+    assert "There is no file missing.txt" in run("batch", "missing.txt", exit_code=2).stderr
 
 
 def test_a_video_that_fails_does_not_stop_the_others(run, tmp_path, monkeypatch):
@@ -344,11 +345,79 @@ def test_resume_makes_only_what_is_not_there_yet(run, tmp_path):
     kept = (tmp_path / "videos" / "0001-a-red-ball.mp4").read_bytes()
     (tmp_path / "videos" / "0002-a-blue-star.mp4").unlink()
     result = run("batch", "prompts.txt", "--steps", 1, "--resume")
-    assert "1 of 2 videos made, 1 were there already, 0 failed." in result.stdout
+    assert "1 of 2 videos made, 1 was there already, 0 failed." in result.stdout
     assert (tmp_path / "videos" / "0001-a-red-ball.mp4").read_bytes() == kept
     assert names(tmp_path / "videos") == ["0001-a-red-ball.mp4", "0002-a-blue-star.mp4"]
     run("batch", "prompts.txt", "--steps", 1)
     assert len(names(tmp_path / "videos")) == 4, "without --resume new names are found"
+
+
+def test_resume_makes_anew_what_was_made_with_another_seed_or_size(run, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a red ball\na blue star\n")
+    run("batch", "prompts.txt", "--steps", 1, "--seed", 7)
+    assert "2 were there already" in run("batch", "prompts.txt", "--steps", 1, "--seed", 7, "--resume").stdout
+    assert "2 were there already" in run("batch", "prompts.txt", "--steps", 1, "--resume").stdout, "any seed will do"
+    for other in (["--seed", 8], ["--seed", 7, "--size", "32x32"], ["--seed", 7, "--negative", "mud"]):
+        result = run("batch", "prompts.txt", "--steps", 1, *other, "--resume")
+        assert "2 of 2 videos made, 0 failed." in result.stdout, other
+
+
+def test_options_go_by_either_name_and_json_may_stand_in_any_text(run, tmp_path):
+    line = '{"prompt": "a star", "frames": 1, "guidance": 2, "aesthetic": 6.5, "private": true}'
+    (tmp_path / "prompts.txt").write_text(f"a red ball --seed 5 --steps 2\n{line}\n")
+    run("batch", "prompts.txt", "--steps", 1, "-f", "png")
+    first, second = (read_metadata(path)["chai"]["request"] for path in sorted((tmp_path / "videos").iterdir()))
+    assert (first["prompt"], first["seed"], first["num_inference_steps"]) == ("a red ball", 5, 1)
+    assert (second["num_frames"], second["guidance_scale"], second["aesthetic_score"]) == (1, 2, 6.5)
+    twice = '{"prompt": "a star", "frames": 1, "num_frames": 2}'
+    (tmp_path / "twice.jsonl").write_text(twice)
+    assert "num_frames is there twice" in run("batch", "twice.jsonl", exit_code=2).stderr
+
+
+def test_a_table_is_read_by_its_header_and_its_file_names_are_no_prompts(run, tmp_path):
+    (tmp_path / "a.csv").write_text('path,text,seed\nball.mp4,"a red ball, rising",3\nstar.mp4,a star,4\n')
+    run("batch", "a.csv", "--steps", 1)
+    made = [read_metadata(path)["chai"]["request"] for path in sorted((tmp_path / "videos").iterdir())]
+    assert [(each["prompt"], each["seed"]) for each in made] == [("a red ball, rising", 3), ("a star", 4)]
+    (tmp_path / "b.csv").write_text("a red ball\na star\n")
+    assert "b.csv has no column called prompt, text or caption" in run("batch", "b.csv", exit_code=2).stderr
+
+
+def test_prompts_come_from_standard_input(tiny_model_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in (["generate", "-"], ["generate"], ["batch", "-"]):
+        words = [*command, "--steps", "1", "-m", str(tiny_model_folder), "-o", f"{'-'.join(command)}/"]
+        result = CliRunner().invoke(app, words, input="a red ball\n")
+        assert result.exit_code == 0, result.output
+        (path,) = (tmp_path / "-".join(command)).iterdir()
+        assert read_metadata(path)["chai"]["request"]["prompt"] == "a red ball"
+
+
+def test_a_batch_that_is_stopped_tells_what_is_done_and_how_to_go_on(run, tmp_path, monkeypatch):
+    save, told = Generation.save, []
+
+    def stops_at_stars(generation, path):
+        if "star" in generation.request.prompt:
+            told.append(json.loads((tmp_path / "out.json").read_text())["videos"])
+            raise KeyboardInterrupt
+        return save(generation, path)
+
+    monkeypatch.setattr(Generation, "save", stops_at_stars)
+    (tmp_path / "prompts.txt").write_text("a red ball\na blue star\na boat\n")
+    words = ("batch", "prompts.txt", "--steps", 1, "--keep-order", "--json", "out.json")
+    result = run(*words, exit_code=130)
+    assert "Stopped: 1 of 3 videos made. The same command with --resume makes the others." in result.stdout
+    assert [each["line"] for each in told[0]] == [1], "the file is written as videos are made"
+    assert [each["line"] for each in json.loads((tmp_path / "out.json").read_text())["videos"]] == [1]
+
+
+def test_open_soras_own_form_gives_a_picture(run, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (48, 32), "red").save(tmp_path / "bars.png")
+    run("generate", 'a red ball{"reference_path": "bars.png", "mask_strategy": "0"}', "-o", "out.mp4", "--steps", 1)
+    request = read_metadata(tmp_path / "out.mp4")["chai"]["request"]
+    assert (request["prompt"], request["image"]) == ("a red ball", str(tmp_path / "bars.png"))
 
 
 # -- models, doctor, help ---------------------------------------------------------------------------------------------
@@ -447,6 +516,6 @@ def test_a_damaged_file_is_not_taken_for_done(tmp_path):
     from chai_app.cli.batch import _is_there
 
     (tmp_path / "a.mp4").write_bytes(b"half")
-    assert not _is_there(tmp_path / "a.mp4", PROMPT)
+    assert not _is_there(tmp_path / "a.mp4", GenerationRequest(PROMPT), GenerationRequest(PROMPT))
     with pytest.raises(BadMedia):
         read_metadata(tmp_path / "a.mp4")

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from chai_app.cache import LatentCache, NewEntry, Phrase, Schedule, Shape
 from chai_app.cli import app
-from chai_app.cli.cache_choice import bytes_of, embedder_of, moment
+from chai_app.cli.cache_choice import bytes_of, embedder_of, moment, unknown_words
 from chai_app.cli.cache_show import ago, percent
 from chai_app.errors import BadRequest
 from chai_app.settings import Settings
@@ -113,6 +113,7 @@ def run(tmp_path, monkeypatch, commands):
         monkeypatch.setattr(f"chai_app.cli.{module}.time", SimpleNamespace(time=lambda: NOW + 5))
     for module in ("cache_search", "cache_calibrate"):
         monkeypatch.setattr(f"chai_app.cli.{module}.embedder_of", lambda model, settings: WordEmbedder())
+    monkeypatch.setattr("chai_app.cli.cache_search.unknown_words", lambda model, words, settings: [])
 
     def call(*arguments, exit_code=0, answer=None):
         result = CliRunner().invoke(app, ["cache", *map(str, arguments)], input=answer)
@@ -287,6 +288,16 @@ def test_search_finds_prompts_by_their_words_too(run, told, fill, monkeypatch):
     assert "No entry was filed by the embedder of mine (stranger): only prompts were searched." in result.stdout
 
 
+def test_search_asks_the_vocabulary_before_the_embedder(run, fill, monkeypatch):
+    fill()
+    monkeypatch.setattr("chai_app.cli.cache_search.unknown_words", unknown_words)
+    monkeypatch.setattr(WordEmbedder, "embed", lambda *_: pytest.fail("it would put a tiger anywhere"))
+    result = run("search", "tiger")
+    assert "No entry has anything to do with 'tiger'." in result.stdout
+    assert "The model demo has never seen tiger: only the words of prompts were searched." in result.stdout
+    assert unknown_words("demo", "a désert tiger", Settings.from_environment()) == ["tiger"]
+
+
 def test_search_refuses_what_it_cannot_look_for(run, tmp_path, monkeypatch):
     assert "There is nothing to look for" in run("search", " ", exit_code=2).stderr
     assert run("search", "ball").stdout.startswith("The cache is empty")
@@ -413,7 +424,7 @@ def test_stats_show_how_full_and_how_helpful_the_cache_is(run, told, fill):
     text = " ".join(run("stats").stdout.split())
     for words in (
         *("entries 3, of which 1 pinned", "of 5.0 GB (under 1%); lru (least recently used leaves first)"),
-        *("2 hits, 1 misses, hit rate 67%", "3 stored, 0 evicted", "fingerprint-of-words: 8 of the entities"),
+        *("2 hits, 1 miss, hit rate 67%", "3 stored, 0 evicted", "fingerprint-of-words: 8 of the entities"),
         *("█ hits ░ misses", f"{'█' * 16}{'░' * 8} 2 1 67%"),
     ):
         assert words in text

@@ -22,15 +22,20 @@ SUBJECT_ROOMS = {
     "prompts": {"prompts"},
     "video": {"video", "pictures"},
 }
-ENGINE = {"engine", "decoding", "run", "loading", "conditioning", "donors", "ordering", "prompt_notes", "preview"}
-SERVICES = {
-    "gallery",
-    "jobs",
-    "jobs_file",
-    "private_folder",
-    "purge",
-    "uploads",
-}  # of a server that outlives its pages; they stand on the engine
+ENGINE = {
+    "engine",
+    "decoding",
+    "run",
+    "loading",
+    "conditioning",
+    "donors",
+    "ordering",
+    "prompt_notes",
+    "preview",
+    "written",
+}
+# Of a server that outlives its pages; they stand on the engine.
+SERVICES = {"gallery", "jobs", "jobs_file", "private_folder", "purge", "uploads"}
 FACES = {"bench", "cli", "doctor"}
 DEMO = "demo"
 MAY_ALSO_IMPORT = {"attention": {"opensora"}, DEMO: {"opensora", "prompts", "video"}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chai_app.errors import ChaiError
-from chai_app.prompts import extract
+from chai_app.prompt_notes import entities_of
 from chai_app.request import GenerationRequest, Plan
 
 from .markup import Markup, chip, join, seconds, tag
@@ -52,7 +52,7 @@ def problem(sentence: str) -> Markup:
 
 
 def _chips(plan: Plan) -> Markup:
-    named = extract(plan.request.prompt)
+    named = entities_of(plan.request.prompt)
     taken = [c for c in plan.reuse.candidates if c.get("lost_because") is None]
     served = {c["wanted"]: c["score"] for c in taken}
     also = {phrase for c in taken for phrase in c.get("serves", ())}

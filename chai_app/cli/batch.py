@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import BadRequest, ChaiError
+from ..errors import BadRequest, Cancelled, ChaiError
 from ..request import GenerationRequest, Report
 from ..settings import Settings
 from ..video import check_writable, final_path, read_metadata
@@ -22,12 +25,27 @@ from .show import check_json_file, console_for, write_json
 if TYPE_CHECKING:
     from ..engine import RunOrder
 
+_PROMPT_COLUMNS = ("prompt", "text", "caption")
+_SETTLED_BY_A_RUN = frozenset(
+    (
+        "reuse",
+        "fast_steps",
+        "fast_guidance_scale",
+        "adaptive_steps",
+        "donors",
+        "is_private",
+        "original_prompt",
+        "device",
+    )
+    + ("dtype", "offload")
+)
+
 HELP = "\n\n".join(
     [
         "Make a video of each line of a file.",
-        "FILE holds one prompt per line; empty lines and lines that begin with # are passed over. If its name ends in "
-        ".jsonl, each line is a JSON object with the fields of a request, or size, resolution, aspect and duration as "
-        "on the command line.",
+        "FILE holds one prompt per line, or - reads them from standard input; empty lines and lines that begin with # "
+        "are passed over. A line may be a JSON object with a prompt and options by their names here, or fields of a "
+        "request. A .csv or .tsv has a header that names a column prompt, text or caption, and any options beside it.",
         "All lines are checked before the first video is made. A video that fails does not stop the others. Files are "
         "named by line and prompt: 0001-a-fish-in-a-reef.mp4.",
         "Videos whose objects and scenes many others share are made first, so that the others attend to them in fewer "
@@ -42,12 +60,12 @@ HELP = "\n\n".join(
 
 
 def batch(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Text file of prompts, or .jsonl.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Prompts: text, .jsonl, .csv; - is standard input.")],
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where the videos go. Default: videos.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Pass over lines whose video is there already, with the same prompt.")
+        bool, typer.Option("--resume", help="Pass over lines whose video is there already, made as it is asked for.")
     ] = False,
     keep_order: Annotated[bool, typer.Option("--keep-order", help="Make the videos in the order of the file.")] = False,
     seed: options.Seed = None,
@@ -124,17 +142,21 @@ def batch(
     jobs: list[Job] = []
     taken: set[Path] = set()
     num_lines = num_there = 0
-    lines = read_lines(file)
+    lines = [
+        (number, _of_line(number, file, options.written_fields, {**for_all, **values}, settings))
+        for number, values in read_lines(file)
+    ]
     if enhance and lines:
-        requests = enhanced_fields(engine, [fields for _, fields in lines], console, enhancer, seed or 0)
-        lines = [(number, fields) for (number, _), fields in zip(lines, requests, strict=True)]
-    for number, fields in lines:
+        requests = enhanced_fields(engine, [values for _, values in lines], console, enhancer, seed or 0)
+        lines = [(number, values) for (number, _), values in zip(lines, requests, strict=True)]
+    for number, values in lines:
         num_lines += 1
         try:
-            plan = engine.plan(GenerationRequest.from_json({**for_all, **fields}))
+            asked = GenerationRequest.from_json(values)
+            plan = engine.plan(asked)
             num_frames = plan.request.num_frames or 1
             path = folder / f"{number:04d}-{slug(plan.request.prompt)}{suffix_for(format_name, num_frames)}"
-            if resume and _is_there(final_path(path, num_frames), plan.request.prompt):
+            if resume and _is_there(final_path(path, num_frames), asked, plan.request):
                 num_there += 1
                 continue
             path = free_name(path, num_frames, taken)
@@ -154,18 +176,37 @@ def batch(
             f"the file's order {order.hits_as_given} would be.",
             soft_wrap=True,
         )
-    if jobs:
-        carry_out(engine, [jobs[i] for i in order.places] if order else jobs, console, results, go_on=True)
-    results.sort(key=lambda result: int(result["line"]))
+    told_order = None if order is None else {**asdict(order), "gained_hits": order.gained_hits}
+
+    def tell() -> None:
+        results.sort(key=lambda result: int(result["line"]))
+        write_json(json_file, {"videos": results, "passed_over": num_there, "order": told_order})
+
+    try:
+        if jobs:
+            in_order = [jobs[i] for i in order.places] if order else jobs
+            carry_out(engine, in_order, console, results, go_on=True, told=tell if json_file != "-" else None)
+    except (KeyboardInterrupt, Cancelled):
+        tell()
+        made = sum("error" not in result for result in results)
+        console.print(
+            f"Stopped: {made} of {num_lines} videos made{_there(num_there)}. "
+            "The same command with --resume makes the others.",
+            soft_wrap=True,
+        )
+        raise
     failed = [result for result in results if "error" in result]
-    there = f", {num_there} were there already" if num_there else ""
+    there = _there(num_there)
     console.print(f"{len(results) - len(failed)} of {num_lines} videos made{there}, {len(failed)} failed.")
     for line in _what_reuse_gave(results, order):
         console.print(line, soft_wrap=True)
-    told_order = None if order is None else {**asdict(order), "gained_hits": order.gained_hits}
-    write_json(json_file, {"videos": results, "passed_over": num_there, "order": told_order})
+    tell()
     if failed:
         raise typer.Exit(1)
+
+
+def _there(count: int) -> str:
+    return f", {count} {'was' if count == 1 else 'were'} there already" if count else ""
 
 
 def _what_reuse_gave(results: Sequence[Mapping[str, Any]], order: RunOrder | None) -> Iterator[str]:
@@ -178,7 +219,7 @@ def _what_reuse_gave(results: Sequence[Mapping[str, Any]], order: RunOrder | Non
     full_s += [each.reuse.full_seconds for each in hits if each.reuse is not None and each.reuse.full_seconds]
     hit_s = fsum(each.making_seconds for each in hits) / len(hits)
     saved_s = fsum(full_s) / len(full_s) - hit_s if full_s else 0.0
-    line = f"{len(hits)} of {len(reports)} were hits"
+    line = f"{len(hits)} of {len(reports)} {'was a hit' if len(hits) == 1 else 'were hits'}"
     if saved_s > 0:
         line += f", {saved_s:.1f} s faster than a full run each"
     yield line + "."
@@ -189,40 +230,90 @@ def _what_reuse_gave(results: Sequence[Mapping[str, Any]], order: RunOrder | Non
 
 
 def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The requests of a batch file as (line number from 1, fields of a request).
+    """The requests of a batch file as (line number from 1, fields of a request); of standard input for "-".
 
     Raises: BadRequest for a file that cannot be read, or the first line that is no request.
     """
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{file} cannot be read as a text file: name a file with one prompt per line.") from error
+    if str(file) == "-":
+        text = sys.stdin.read()
+    else:
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except FileNotFoundError as error:
+            raise BadRequest(f"There is no file {file}: name one with a prompt per line.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadRequest(f"{file} cannot be read as a text file: name a file with one prompt per line.") from error
+    if file.suffix.lower() in (".csv", ".tsv"):
+        return list(_rows(file, text))
     is_json = file.suffix.lower() in (".jsonl", ".ndjson")
     requests = []
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        try:
-            requests.append((number, _json_fields(text) if is_json else {"prompt": text}))
-        except ChaiError as error:
-            raise BadRequest(f"Line {number} of {file}: {error}") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.strip()
+        if words and not words.startswith("#"):
+            is_object = is_json or words.startswith('{"')
+            requests.append((number, _of_line(number, file, _json_fields, words) if is_object else {"prompt": words}))
     return requests
 
 
-def _json_fields(text: str) -> dict[str, Any]:
+def _rows(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a table whose header names what its columns are; columns that are no option are passed over."""
+    known = {each.name for each in fields(GenerationRequest)} | {"size", "resolution", "aspect", "duration"}
+    reader = csv.DictReader(io.StringIO(text), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+    names = {name: name.strip().lower() for name in reader.fieldnames or ()}
+    column = next((name for wanted in _PROMPT_COLUMNS for name, plain in names.items() if plain == wanted), None)
+    if column is None:
+        raise BadRequest(
+            f"{file} has no column called {', '.join(_PROMPT_COLUMNS[:-1])} or {_PROMPT_COLUMNS[-1]}: name it in the "
+            "first line, or write one prompt per line into a .txt."
+        )
+    for row in reader:
+        prompt = (row[column] or "").strip()
+        if not prompt:
+            continue
+        others = {plain: row[name] for name, plain in names.items() if name != column and row[name]}
+        values = {name: value for name, value in others.items() if options.field_of(name) in known}
+        number = reader.line_num
+        yield number, _of_line(number, file, _json_fields, json.dumps({"prompt": prompt}), _typed(values))
+
+
+def _typed(values: Mapping[str, str]) -> dict[str, Any]:
+    """Cells as JSON reads them: numbers, true and false; everything else is text."""
+    typed: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            typed[name] = json.loads(value)
+        except ValueError:
+            typed[name] = value
+    return typed
+
+
+def _of_line(number: int, file: Path, make: Callable[..., dict[str, Any]], *values: Any) -> dict[str, Any]:
+    """What `make` makes of a line; what is wrong with it is told with its number."""
+    try:
+        return make(*values)
+    except ChaiError as error:
+        raise BadRequest(f"Line {number} of {file}: {error}") from error
+
+
+def _json_fields(text: str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest(f"This is no JSON ({error}).") from error
     if not isinstance(values, Mapping):
         raise BadRequest('This is no JSON object: write {"prompt": "...", ...}.')
-    return options.request_fields(**values)
+    return options.fields_from_json({**values, **(more or {})})
 
 
-def _is_there(path: Path, prompt: str) -> bool:
-    """Whether a whole video of that prompt is at `path`."""
+def _is_there(path: Path, asked: GenerationRequest, planned: GenerationRequest) -> bool:
+    """Whether a whole video is at `path` that was made as this one would be.
+
+    A seed counts where one was asked for. How earlier videos helped does not: a run settles that by itself.
+    """
     try:
-        return bool(read_metadata(path)["chai"]["request"]["prompt"] == prompt)
+        made = GenerationRequest.from_json(read_metadata(path)["chai"]["request"])
     except (ChaiError, KeyError, TypeError):
         return False
+    unasked = {"seed"} if asked.seed is None else set()
+    passed_over = _SETTLED_BY_A_RUN | unasked
+    return all(getattr(made, f.name) == getattr(planned, f.name) for f in fields(planned) if f.name not in passed_over)

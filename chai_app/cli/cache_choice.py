@@ -68,6 +68,14 @@ def embedder_of(model_name: str, settings: Settings) -> Embedder:
     return embedder_for(find_model(model_name, settings))
 
 
+def unknown_words(model_name: str, words: str, settings: Settings) -> list[str]:
+    """Those of the words that a small model never saw; its embedder puts them anywhere."""
+    from ..models import RELEASED, find_model
+
+    vocabulary = None if model_name == RELEASED else find_model(model_name, settings).vocabulary
+    return [] if vocabulary is None else vocabulary.unknown_words(vocabulary.respelled(words))
+
+
 def agreed(question: str, console: Console) -> bool:
     """Ask, where the person reads what is about to happen.
 

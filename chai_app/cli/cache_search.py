@@ -12,7 +12,7 @@ from ..errors import BadRequest
 from ..models import DEMO
 from ..settings import Settings
 from . import options
-from .cache_choice import OfModel, embedder_of, opened
+from .cache_choice import OfModel, embedder_of, opened, unknown_words
 from .cache_show import EMPTY, short_id, told, wide_console
 from .show import check_json_file, shortened, write_json
 
@@ -46,10 +46,11 @@ def search(
     if kind is not None and only is None:
         raise BadRequest(f"Unknown kind {kind!r}: choose one of {', '.join(KINDS)}.")
     console = wide_console(json_file)
-    embedder = embedder_of(model, Settings.from_environment())
+    settings = Settings.from_environment()
+    embedder, unknown = embedder_of(model, settings), unknown_words(model, text, settings)
     with opened(read_only=True, embedder=embedder) as cache:
         with console.status(f"reading the words with the embedder of {model}"):
-            alike = cache.search(text, only, limit, is_match=matches)
+            alike = [] if unknown else cache.search(text, only, limit, is_match=matches)
         worded = [] if matches or only is not None else cache.entries(Selection(prompt=text), limit + len(alike))
         scores = {found.entry.id: found for found in alike}
         more = [entry for entry in worded if entry.id not in scores][:limit]
@@ -86,7 +87,9 @@ def search(
             EMPTY if is_empty else f"No entry has anything to do with {text!r}.", soft_wrap=True, markup=False
         )
     note = f"Compared by the embedder of {model} ({embedder.fingerprint}); a match from {limits} on."
-    if not is_known and not is_empty:
+    if unknown:
+        note = f"The model {model} has never seen {', '.join(unknown)}: only the words of prompts were searched."
+    elif not is_known and not is_empty:
         note = f"No entry was filed by the embedder of {model} ({embedder.fingerprint}): only prompts were searched."
     if not is_empty:
         console.print(Text(note, "dim"), soft_wrap=True)

@@ -164,6 +164,11 @@ def _lineage_in_words(entry: Entry, lineage: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def counted(count: int, noun: str) -> str:
+    """1 hit, 2 hits, 1,000 misses."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")
+
+
 def stats_table(stats: Stats) -> Table:
     """The cache in figures."""
     share = stats.bytes / stats.budget_bytes if stats.budget_bytes else 1.0
@@ -174,7 +179,7 @@ def stats_table(stats: Stats) -> Table:
         {
             "entries": f"{stats.entries:,}, of which {stats.pinned:,} pinned ({human_bytes(stats.pinned_bytes)})",
             "budget": f"{used}; {policy_in_words(stats.policy)}",
-            "reuse": f"{stats.hits:,} hits, {stats.misses:,} misses{rate}",
+            "reuse": f"{counted(stats.hits, 'hit')}, {counted(stats.misses, 'miss')}{rate}",
             "changes": f"{stats.inserted:,} stored, {stats.evicted:,} evicted",
             "entities": f"{stats.entities:,}",
             "embedder" + "s" * (len(embedders) > 1): "\n".join(embedders) or "none yet",

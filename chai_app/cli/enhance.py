@@ -103,7 +103,8 @@ def enhanced_fields(
         if enhanced is None or not enhanced.is_changed:
             changed.append(dict(fields))
         else:
-            changed.append({**fields, "prompt": enhanced.text, "original_prompt": enhanced.original})
+            original = fields.get("original_prompt") or enhanced.original
+            changed.append({**fields, "prompt": enhanced.text, "original_prompt": original})
         if enhanced is not None:
             show(console, enhanced)
     return changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +38,9 @@ Without -o, videos go to the folder videos (or CHAI_OUTPUT), named by prompt and
 
 
 def generate(
-    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="What the videos show.")] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="PROMPT", help="What the videos show; - reads it from standard input.")
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -131,6 +134,8 @@ def generate(
         offload=offload,
     )
     pattern = _read_pattern(like)
+    if prompts == ["-"] or (not prompts and pattern is None and not sys.stdin.isatty()):
+        prompts = [text] if (text := " ".join(sys.stdin.read().split())) else None
     if pattern is not None:
         fields = {**pattern[0].to_json(), **fields}
     if not prompts and pattern is None:
@@ -145,10 +150,10 @@ def generate(
         suffix_for(format_name, fields.get("num_frames") or _SEVERAL_FRAMES)
     engine = Engine(settings=settings)
     texts = [{"prompt": prompt, "original_prompt": None} for prompt in prompts] if prompts else [{}]
+    wanted = [options.written_fields({**fields, **text}, settings) for text in texts]
     if enhance:
-        wanted = [{**fields, **text} for text in texts]
-        texts = enhanced_fields(engine, wanted, console, enhancer, seed or 0)
-    plans = [engine.plan(request) for text in texts for request in _seeded({**fields, **text}, count)]
+        wanted = enhanced_fields(engine, wanted, console, enhancer, seed or 0)
+    plans = [engine.plan(request) for each in wanted for request in _seeded(each, count)]
 
     jobs, taken = [], set[Path]()
     for plan in plans:

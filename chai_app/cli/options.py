@@ -11,6 +11,7 @@ import typer
 
 from ..errors import BadRequest
 from ..presets import ACCELERATIONS
+from ..settings import Settings
 
 _SIZE, _MODEL, _GUIDE, _MACHINE = "Size and length", "Model", "Guiding the video", "Machine"
 _REUSE = "Reuse of earlier videos"
@@ -221,6 +222,46 @@ def request_fields(
     return values
 
 
+# Options that are called otherwise in a request; a batch file may use either name.
+_FIELD_OF_OPTION = {
+    "frames": "num_frames",
+    "loops": "num_loops",
+    "steps": "num_inference_steps",
+    "guidance": "guidance_scale",
+    "negative": "negative_prompt",
+    "aesthetic": "aesthetic_score",
+    "camera": "camera_motion",
+    "private": "is_private",
+}
+
+
+def field_of(option: str) -> str:
+    """The field of a request that an option of the command line is ("--frames" is num_frames); others as they are."""
+    name = option.strip().removeprefix("--").replace("-", "_")
+    return _FIELD_OF_OPTION.get(name, name)
+
+
 def fields_from_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`request_fields` for one line of a batch file: a request's fields, or size, resolution, aspect, duration."""
-    return request_fields(**values)
+    """`request_fields` for one line of a batch file: a request's fields, or options by their names on the command line.
+
+    Raises: BadRequest also for two names of one thing.
+    """
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        field = field_of(name)
+        if field in fields:
+            raise BadRequest(f"{field} is there twice: give {name!r} or its other name, not both.")
+        fields[field] = value
+    return request_fields(**fields)
+
+
+def written_fields(fields: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The fields of a request with the options that its prompt holds in them; a file that it names may be opened,
+    for the prompt is the person's own."""
+    from ..models import DEMO, find_model
+    from ..request import GenerationRequest
+    from ..written import with_written_options
+
+    request = GenerationRequest.from_json(fields)
+    model = find_model(request.model or DEMO, settings)
+    return with_written_options(request, model, may_open_files=True).to_json()

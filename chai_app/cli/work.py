@@ -39,6 +39,7 @@ def carry_out(
     results: list[dict[str, Any]],
     go_on: bool = False,
     remark: Remark | None = None,
+    told: Callable[[], None] | None = None,
 ) -> None:
     """Make and write the videos, with a moving line while at work and a block for each when done.
 
@@ -46,6 +47,7 @@ def carry_out(
         results: gets, for each job that is done, its file, request and report, or its error, as plain values; also
             those before one that raises.
         go_on: tell of a job that fails and go on with the next, instead of raising.
+        told: called after each job, when `results` has it.
     """
     display = RunDisplay(console, len(jobs))
 
@@ -56,6 +58,8 @@ def carry_out(
             if not go_on:
                 raise
             results.append(_told_failure(job, error, console))
+        if told is not None:
+            told()
 
     with display.shown(), closing(engine), ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None

@@ -7,6 +7,7 @@ import re
 
 from ..errors import BadRequest
 
+_ANY_MARK = re.compile(r"\s*\|[^\s|]{1,20}\|")
 _LOOP_MARK = re.compile(r"\|(\d+)\|")
 
 
@@ -23,11 +24,11 @@ def with_scores(
         motion_score: how much moves; 5 is usual.
         camera_motion: such as "pan right", "zoom in", "static".
     """
-    if aesthetic_score is not None and "aesthetic score:" not in text:
+    if aesthetic_score is not None and "aesthetic score:" not in text.lower():
         text = f"{text} aesthetic score: {aesthetic_score:.1f}."
-    if motion_score is not None and "motion score:" not in text:
+    if motion_score is not None and "motion score:" not in text.lower():
         text = f"{text} motion score: {motion_score:.1f}."
-    if camera_motion is not None and "camera motion:" not in text:
+    if camera_motion is not None and "camera motion:" not in text.lower():
         text = f"{text} camera motion: {camera_motion}."
     return text
 
@@ -35,11 +36,14 @@ def with_scores(
 def split_loops(prompt: str) -> list[tuple[int, str]]:
     """The texts of `|0| a sunny day |2| a rainy day`, each with the loop it begins at: [(0, ...), (2, ...)].
 
-    A prompt that does not begin with `|0|` is one text for all loops.
-    Raises: BadRequest if the loops do not go up.
+    A prompt that does not begin with a mark is one text for all loops.
+    Raises: BadRequest if the first mark is not `|0|`, or the loops do not go up.
     """
-    if not prompt.lstrip().startswith("|0|"):
+    first = _ANY_MARK.match(prompt)
+    if first is None:
         return [(0, prompt)]
+    if first[0].strip() != "|0|":
+        raise BadRequest(f"The loops of a prompt begin with |0|, not {first[0].strip()}: write |0| ... |1| ....")
     parts = _LOOP_MARK.split(prompt)[1:]  # number, text, number, text, ...
     loops = [(int(number), text.strip()) for number, text in zip(parts[::2], parts[1::2], strict=True)]
     starts = [start for start, _ in loops]

@@ -2,5 +2,7 @@
 
 from .entities import Entities, Entity
 from .extraction import extract
+from .languages import foreign_language
+from .syntax import Written, read_syntax
 
-__all__ = ["Entities", "Entity", "extract"]
+__all__ = ["Entities", "Entity", "Written", "extract", "foreign_language", "read_syntax"]

@@ -14,7 +14,8 @@ The classes:
 
 - abstract: hardly a vote goes to what a camera can see, or the usual sense is a time ("style", "evening", "spring");
   action: and it is a verb too ("dance").
-- place: of the votes for what is seen, most go to places ("bedroom", "valley").
+- place: of the votes for what is seen, most go to places ("bedroom", "valley"); building: and of those, most to what
+  stands in a place itself ("lighthouse", "viaduct").
 - either: a fair share goes to places ("toilet", the fixture and the room; "water", the liquid and the lake).
 - medium: weather, soil, liquids: a thing, and a place for what is in it ("snow", "mud").
 - planet: a thing in the sky, and a place for what is on it ("moon").
@@ -24,10 +25,11 @@ The classes:
 - thing: all the others. Listed where the word is usual, or is a verb or an adjective too, since taggers mistake those
   ("bear", "orange"), and compounds that are not what their last word says ("hot dog").
 
-Other compounds are listed where they are places and their last word is not ("golf course"). Four lists of words serve
-the reading: irregular plurals; singulars that look like plurals; nouns that are adjectives in the first place ("cold",
-"small"); and words in -ing that are nouns more than verbs, because they come from no verb ("ceiling") or are often met
-as a thing or place ("building").
+Other compounds are listed where they are places and their last word is not ("golf course"), or begin in -ing, which
+would be a verb elsewhere ("vending machine"). More lists of words serve the reading: irregular plurals; singulars that
+look like plurals; nouns that are adjectives in the first place ("cold", "small"); words in -ing that are nouns more
+than verbs, because they come from no verb ("ceiling") or are often met as a thing or place ("building"); verbs, and
+those of them that are nouns less often ("cut"); parts of a body; words for many animals ("school").
 """
 
 from __future__ import annotations
@@ -44,9 +46,11 @@ LICENSE = "WORDNET-LICENSE.txt"
 # Senses as lemma#number, numbered as WordNet 3.0 numbers them.
 ROOTS = {
     "place": (
-        "location#1 structure#1 facility#1 way#6 horizontal_surface#1 geological_formation#1 body_of_water#1 land#2 "
-        "land#4 vegetation#1 sky#1 outer_space#1 railroad_track#1 excavation#3 ride#2"
+        "location#1 room#1 facility#1 way#6 horizontal_surface#1 geological_formation#1 body_of_water#1 land#2 "
+        "land#4 vegetation#1 sky#1 outer_space#1 railroad_track#1 excavation#3 platform#1 rooftop#1 roof#1"
     ),
+    # Places that one sees from outside, too; a booth is an enclosure to WordNet, and that an area.
+    "building": "structure#1 ride#2 booth#2 stall#3",
     "medium": "atmospheric_phenomenon#1 cloud#1 soil#2 earth#2 ice#1 gramineous_plant#1 liquid#3",
     "planet": "celestial_body#1",
     "plant": "plant#2",
@@ -66,11 +70,11 @@ ROOTS = {
         "abstraction#6 extremity#4 position#1 side#1 direction#1 line#11 military_position#1 energy#1 process#6"
     ),
 }
-ORDER = ("place", "medium", "planet", "plant", "picture", "thing", "group", "shape", "time", "abstract")
+ORDER = ("place", "building", "medium", "planet", "plant", "picture", "thing", "group", "shape", "time", "abstract")
 FAINT = ("group", "shape", "time", "abstract")  # these do not count where the word has a sense that is seen as such
-NAMED = ("place", "either", "planet")  # names are listed of these: cities, planets
+NAMED = ("place", "building", "either", "planet")  # names are listed of these: cities, planets
 NEVER_RARE = (*NAMED, "medium", "plant")  # and of these words that are seldom met
-MIN_SEEN, MIN_FIRM, MIN_PLACE, MIN_EITHER = 1 / 7, 0.05, 0.65, 0.3  # shares of the votes
+MIN_SEEN, MIN_FIRM, MIN_PLACE, MIN_EITHER, MIN_TOO = 1 / 7, 0.05, 0.65, 0.3, 0.2  # shares of the votes
 MIN_MET = 10
 RANK_VOTE = 3
 
@@ -93,6 +97,7 @@ class WordNet:
         self.senses = {fields[0]: fields[-int(fields[2]) :] for fields in lines}
         self.counts: dict[str, dict[int, int]] = defaultdict(dict)
         self.adjective_counts: dict[str, int] = defaultdict(int)
+        self.verb_counts: dict[str, int] = defaultdict(int)
         for line in (folder / "cntlist.rev").read_text(encoding="latin-1").splitlines():
             key, number, count = line.split()
             lemma, position = key.split("%")
@@ -100,6 +105,8 @@ class WordNet:
                 self.counts[lemma][int(number)] = int(count)
             elif position.startswith(("3:", "5:")):
                 self.adjective_counts[lemma] += int(count)
+            elif position.startswith("2:"):
+                self.verb_counts[lemma] += int(count)
         self.verbs = {line.split()[0] for line in _records(folder / "index.verb")}
         self.adjectives = {line.split()[0] for line in _records(folder / "index.adj")}
         self.irregular = dict(line.split()[:2] for line in _records(folder / "noun.exc"))
@@ -144,6 +151,7 @@ class Classes:
         self.wordnet = wordnet
         self._roots = {wordnet.sense(name): kind for kind, names in ROOTS.items() for name in names.split()}
         self._person, self._food = wordnet.sense("person#1"), wordnet.sense("food#1")
+        self._clothing = wordnet.sense("clothing#1")
         self.of_synset = cache(self._of_synset)
         self.of = cache(self._of_lemma)
 
@@ -154,20 +162,24 @@ class Classes:
 
     def _of_lemma(self, lemma: str) -> str:
         shares = dict.fromkeys(ORDER, 0.0)
+        senses = self.wordnet.senses[lemma]
         is_name = self.wordnet.is_name[self.wordnet.usual_sense(lemma)]
         for synset, vote in self.wordnet.votes(lemma):
             if is_name or not self.wordnet.is_name[synset]:
                 shares[self.of_synset(synset)] += vote
         total = sum(shares.values())
         unseen = shares["abstract"] + shares["time"]
-        if unseen > (1 - MIN_SEEN) * total or self.of_synset(self.wordnet.usual_sense(lemma)) == "time":
+        is_time = self.of_synset(self.wordnet.usual_sense(lemma)) == "time" and shares["place"] < MIN_TOO * total
+        if unseen > (1 - MIN_SEEN) * total or is_time:
             return "abstract" if lemma not in self.wordnet.verbs else "action"
         seen = {kind: share for kind, share in shares.items() if kind not in FAINT}
         if sum(seen.values()) <= MIN_FIRM * (total - unseen):
             return "group" if shares["group"] > shares["shape"] else "thing"
-        place = shares["place"] / sum(seen.values())
+        place = (shares["place"] + shares["building"]) / sum(seen.values())
+        if place >= MIN_EITHER and any(self.wordnet.is_a(synset, self._clothing) for synset in senses[:2]):
+            return "thing"  # in a cape
         if place >= MIN_PLACE:
-            return "place"
+            return "place" if shares["place"] >= shares["building"] else "building"
         return "either" if place >= MIN_EITHER else max(seen, key=lambda kind: seen[kind])
 
     def is_what_its_last_word_says(self, compound: str) -> bool:
@@ -201,7 +213,8 @@ def derive(wordnet: WordNet) -> dict[str, list[str]]:
             last = lemma.rsplit("_", 1)[-1]
             is_news = kind != (classes.of(last) if last in wordnet.senses else "thing")
             is_own_thing = kind == "thing" and (is_news or not classes.is_what_its_last_word_says(lemma))
-            if is_own_thing or (is_news and kind in ("place", "either")):
+            is_of_doing = lemma.split("_")[0].endswith("ing") and kind not in ("abstract", "action")
+            if is_own_thing or is_of_doing or (is_news and kind in ("place", "building", "either")):
                 sections[kind].append(lemma)
         elif kind in NEVER_RARE or wordnet.is_common(lemma) or (kind == "thing" and lemma in other_classes):
             sections[kind].append(lemma)
@@ -223,6 +236,24 @@ def derive(wordnet: WordNet) -> dict[str, list[str]]:
     ]
     sections["adjective first"] = [
         lemma for lemma in wordnet.senses if lemma in wordnet.adjective_counts and wordnet.is_adjective_first(lemma)
+    ]
+    sections["verb"] = [verb for verb in wordnet.verbs if re.fullmatch(r"[a-z]{2,}", verb)]
+    sections["verb first"] = [
+        verb for verb in sections["verb"] if wordnet.verb_counts.get(verb, 0) > max(wordnet.count(verb), 0)
+    ]
+    herd = wordnet.sense("animal_group#1")
+    sections["animal group"] = [
+        lemma
+        for lemma, senses in wordnet.senses.items()
+        if re.fullmatch(r"[a-z]+", lemma) and any(wordnet.is_a(synset, herd) for synset in senses)
+    ]
+    body_part = wordnet.sense("body_part#1")
+    sections["body part"] = [
+        lemma
+        for lemma in wordnet.senses
+        if re.fullmatch(r"[a-z]+", lemma)
+        and wordnet.is_common(lemma)
+        and wordnet.is_a(wordnet.usual_sense(lemma), body_part)
     ]
     return {section: sorted(words) for section, words in sorted(sections.items())}
 

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from typing import Literal
 
 from .entities import Entities, Entity
+from .languages import foreign_language
+from .nouns import is_body_part
 from .phrases import Phrase, find_phrases
+from .syntax import read_syntax
 from .taggers import Tagger, english_tagger
-from .words import AMONG, CONTAINING, split_words
+from .words import AMONG, BELOW, CONTAINING, LIGHT, OWNERS, TIMES_OF_DAY, UNSEEN, split_words
 
 KNOWN = ("the", "this", "that", "these", "those")  # determiners of what has been named before
+
+_LOOP = re.compile(r"(?<!\S)\|\w+\|")
+_SENTENCE_END = re.compile(r"(?<=[.!?;\n])\s")
+_LETTERING = re.compile(  # a sign that reads "Hot Dogs" shows no dogs
+    r"(\b(?:says?|saying|reads?|reading|titled|labell?ed|words?|text|letters|lettering)\b:?\s*)[\"“][^\"”]{1,80}[\"”]",
+    re.I,
+)
 
 Role = Literal["object", "scene"]
 
 
 def extract(prompt: str, tagger: Tagger | None = None) -> Entities:
-    """The objects and scenes that a prompt names.
+    """The objects and scenes that a prompt shows: not what it negates, nor flags, credits, or sentences in a language
+    that nobody here reads.
 
     Args:
         tagger: where the parts of speech come from; None takes the best that is installed.
     """
-    words = split_words(prompt)
+    text = _LETTERING.sub(r"\1.", _LOOP.sub(".", read_syntax(prompt).text))
+    sentences = _SENTENCE_END.split(text)
+    words = split_words("\n".join("." if foreign_language(sentence) else sentence for sentence in sentences))
     if not words:
         return Entities()
-    phrases = find_phrases(words, (tagger or english_tagger()).tag(words))
+    phrases = _without_idle_names(find_phrases(words, (tagger or english_tagger()).tag(words)))
     found: dict[Role, list[Entity]] = {"object": [], "scene": []}
     for phrase in phrases:
         role = role_of(phrase)
@@ -36,17 +51,36 @@ def extract(prompt: str, tagger: Tagger | None = None) -> Entities:
     return Entities(tuple(objects), tuple(found["scene"]))
 
 
+def _without_idle_names(phrases: list[Phrase]) -> list[Phrase]:
+    """Leave names out that name no more: Sam, a young potter, ...; a snow leopard, National Geographic."""
+    is_said_again = [
+        before.is_bare_name and phrase.determiner in ("a", "an") and phrase.is_alone and not phrase.preposition
+        for before, phrase in pairwise(phrases)
+    ]
+    rest = [phrase for phrase, is_said in zip(phrases, [*is_said_again, False]) if not is_said]
+    # A name alone at the end of a list that began with something else is whose style it is, or what it was taken with.
+    is_cast = bool(phrases) and phrases[0].is_bare_name
+    return [each for each in rest if is_cast or each.is_first or not (each.is_bare_name and each.is_alone)]
+
+
 def role_of(phrase: Phrase) -> Role | None:
     """What a phrase is to the video, from the class of its noun and the way it stands in the prompt."""
     is_inside = phrase.preposition in CONTAINING
     is_bare = phrase.is_alone and not phrase.determiner and not phrase.is_plural
     if phrase.is_framing or phrase.is_relation or phrase.kind in ("abstract", "action"):
         return None
-    if phrase.determiner == "no" or phrase.count == 0 or phrase.preposition == "without":
+    is_light = phrase.head in LIGHT and not phrase.determiner and not phrase.is_plural
+    if phrase.is_negated or phrase.count == 0 or phrase.head in UNSEEN or is_light or phrase.is_material:
+        return None
+    is_bare_part = phrase.is_done and len(phrase.words) == 1  # holding hands
+    if (phrase.determiner in OWNERS or is_bare_part) and is_body_part(phrase.head):  # its ears: part of what was named
+        return None
+    if phrase.preposition == "for" and not phrase.determiner and not phrase.is_plural:  # dressed for dinner
         return None
     if phrase.may_be_framing:
         return None if _frames(phrase) else "object"
-    if phrase.kind == "place":
+    is_setting = is_inside or phrase.preposition == "from" or phrase.is_alone or phrase.is_shown
+    if phrase.kind == "place" or (phrase.kind == "building" and is_setting):
         return "scene"
     if phrase.kind == "either" and phrase.is_name:
         return "scene"
@@ -54,12 +88,15 @@ def role_of(phrase: Phrase) -> Role | None:
         is_on_one = phrase.preposition in ("on", "onto", "upon") and phrase.determiner in ("a", "an")
         return "scene" if (is_inside and not is_on_one) or is_bare else "object"
     if phrase.kind in ("medium", "planet"):
-        if phrase.preposition in ("at", "during") and phrase.kind == "medium":  # at sunset
-            return None
-        return "scene" if is_inside or (is_bare and phrase.kind == "medium") else "object"
+        if phrase.kind == "medium" and (phrase.preposition in ("at", "during") or phrase.head in TIMES_OF_DAY):
+            return None  # at sunset
+        is_on = is_inside and (phrase.kind == "medium" or phrase.preposition not in BELOW)  # under the moon
+        return "scene" if is_on or (is_bare and phrase.kind == "medium") else "object"
     if phrase.kind == "plant":
         return "scene" if phrase.preposition in AMONG and phrase.is_plural else "object"
-    is_named_place = phrase.is_name and not phrase.determiner and phrase.preposition in ("in", "at")
+    is_named_place = (
+        phrase.is_name and not phrase.determiner and phrase.preposition in ("in", "at", "through", "across")
+    )
     return "scene" if is_named_place else "object"
 
 

@@ -2,9 +2,10 @@
 
     python -m chai_app.prompts.measure FILE.jsonl [--json OUT]
 
-Each line of the file is {"prompt": ..., "objects": [head phrases], "scene": a phrase or null, "kind": a name to group
-by}. An entity stands for an expected phrase whose words it contains, in the singular or plural: "red bicycle" is a
-"bicycle". An entity that stands for nothing expected is false.
+Each line of the file is {"prompt": ..., "objects": [head phrases], "scenes": [phrases], "kind": a name to group by};
+VBench has "scene", a phrase or null. An entity stands for an expected phrase whose words it contains, in the singular
+or plural: "red bicycle" is a "bicycle". An entity that stands for nothing expected is false. A prompt is whole if all
+is found in its place and nothing is false.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Score:
     scenes: int = 0
     scenes_found: int = 0
     false_entities: int = 0
+    whole: int = 0
     durations_ms: list[float] = field(default_factory=list)
     misses: list[tuple[str, str]] = field(default_factory=list)
 
@@ -48,7 +50,9 @@ class Score:
             "objects found": _percent(self.objects_found, self.objects),
             "objects called scenes": _percent(self.objects_called_scenes, self.objects),
             "scenes found": _percent(self.scenes_found, self.scenes),
+            "found": _percent(self.objects_found + self.scenes_found, self.objects + self.scenes),
             "false per prompt": f"{self.false_entities / self.prompts:.3f}" if self.prompts else "-",
+            "whole": _percent(self.whole, self.prompts),
             "median ms": f"{statistics.median(self.durations_ms):.2f}" if self.durations_ms else "-",
         }
 
@@ -72,7 +76,9 @@ def _judge(score: Score, record: dict[str, Any], objects: tuple[Entity, ...], sc
     def miss(what: str) -> None:
         score.misses.append((record["prompt"], what))
 
-    expected_objects, scene = record["objects"], record.get("scene")
+    misses_before = len(score.misses)
+    scene = record.get("scene")
+    expected_objects, expected_scenes = record["objects"], record.get("scenes", [] if scene is None else [scene])
     for name in expected_objects:
         score.objects += 1
         if _stands_for(name, objects):
@@ -82,17 +88,18 @@ def _judge(score: Score, record: dict[str, Any], objects: tuple[Entity, ...], sc
             miss(f"object {name!r} called a scene")
         else:
             miss(f"object {name!r} not found")
-    if scene is not None:
+    for scene in expected_scenes:
         score.scenes += 1
         if _stands_for(scene, scenes):
             score.scenes_found += 1
         else:
             miss(f"scene {scene!r} {'called an object' if _stands_for(scene, objects) else 'not found'}")
-    expected = [*expected_objects, *([scene] if scene is not None else [])]
+    expected = [*expected_objects, *expected_scenes]
     for entity in (*objects, *scenes):
         if not any(_stands_for(name, (entity,)) for name in expected):
             score.false_entities += 1
             miss(f"false: {entity.phrase!r}")
+    score.whole += len(score.misses) == misses_before
 
 
 def _stands_for(name: str, entities: Iterable[Entity]) -> bool:

@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 
 _FILE = Path(__file__).parent / "nouns.txt"
-_KINDS = ("place", "either", "medium", "planet", "plant", "picture", "thing", "group", "abstract", "action")
+_KINDS = ("place", "building", "either", "medium", "planet", "plant", "picture", "thing", "group", "abstract", "action")
 # Classes of what a camera sees. A noun that is not in the file is taken for a thing.
-SEEN = frozenset(("place", "either", "medium", "planet", "plant", "picture", "thing", "group"))
+SEEN = frozenset(("place", "building", "either", "medium", "planet", "plant", "picture", "thing", "group"))
 MAX_COMPOUND = 4  # words; longer compounds are too rare to look for
 
 
@@ -64,6 +64,38 @@ def is_adjective_first(word: str) -> bool:
 def is_gerund(word: str) -> bool:
     """Whether a word in -ing is a verb rather than a noun."""
     return word.endswith("ing") and len(word) > 4 and word not in _words("noun in ing")
+
+
+def is_animal_group(noun: str) -> bool:
+    """Whether the word, before "of", may stand for many animals: a herd, but also a school."""
+    return singular(noun) in _words("animal group")
+
+
+def is_body_part(noun: str) -> bool:
+    return singular(noun) in _words("body part")
+
+
+def is_verb(word: str) -> bool:
+    """Whether the word is a verb as it stands, without an ending."""
+    return word in _words("verb")
+
+
+def is_third_person(word: str) -> bool:
+    """Whether the word is a verb with the s of "it sprays", whatever else it is."""
+    return word.endswith("s") and any(is_verb(stem) for stem in _without_s(word))
+
+
+def is_verb_first(word: str) -> bool:
+    """Whether the word is met more often as a verb than as a noun, as it stands or with an s."""
+    return any(stem in _words("verb first") or kind_of(stem) == "action" for stem in (word, *_without_s(word)))
+
+
+def _without_s(word: str) -> tuple[str, ...]:
+    if word.endswith("ies"):
+        return (word[:-3] + "y", word[:-1])
+    if word.endswith(("sses", "shes", "ches", "xes", "zzes", "oes")):
+        return (word[:-2], word[:-1])
+    return (word[:-1],) if word.endswith("s") and not word.endswith("ss") else ()
 
 
 def longest_compound(words: list[str]) -> tuple[int, str | None]:

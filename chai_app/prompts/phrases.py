@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .nouns import is_plural, is_seen, kind_of, longest_compound, singular
+from .negation import find_negated
+from .nouns import is_animal_group, is_plural, is_seen, kind_of, longest_compound, singular
 from .numerals import MULTIPLIERS, RANGES, number_of, read_number
 from .roles import Role, find_roles
 from .words import (
@@ -12,16 +13,19 @@ from .words import (
     CONJUNCTIONS,
     CONTAINING,
     COUNTED_GROUPS,
+    CUTS,
     DIRECTIONS,
     FRAMING,
     FRAMING_NAMES,
     INSIDES,
+    MAKING,
     PAIRED,
     PERHAPS_FRAMING,
     QUANTITIES,
     RELATIONS,
     SIDES,
     SINGULAR_DETERMINERS,
+    TAKING,
     VAGUE_NUMBERS,
 )
 
@@ -33,9 +37,11 @@ class Phrase:
     """A noun phrase and how it stands in the prompt.
 
     `words` are lower-case, without articles; `determiner` is the last article or its like, or "". `kind` is the class
-    of the noun, None if it is not known. `preposition` is what leads to the phrase, or "". `is_alone` tells that
-    nothing else stands between two commas, `is_owner` that a possessive follows. `count_range` is the least and the
-    most of a count that is given as a range.
+    of the noun, None if it is not known. `preposition` is what leads to the phrase, or "". `begins` and `ends` tell
+    that a comma or nothing stands before and behind it, `is_shown` that "the video shows" it, `is_done` that a
+    verb stands before it, `is_material` that something is made of it, `is_owner` that a
+    possessive follows. `count_range` is the least and the most of a count that is given as a range. `is_negated` tells
+    that the prompt says it is not there, `is_first` that nothing stands before it.
     """
 
     words: tuple[str, ...]
@@ -48,17 +54,34 @@ class Phrase:
     is_name: bool = False
     determiner: str = ""
     preposition: str = ""
-    is_alone: bool = False
+    begins: bool = False
+    ends: bool = False
+    is_shown: bool = False
+    is_done: bool = False
+    is_material: bool = False
     is_owner: bool = False
+    is_negated: bool = False
+    is_first: bool = False
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing else stands between two commas."""
+        return self.begins and self.ends
 
     @property
     def is_framing(self) -> bool:
         return self.words[-1] in FRAMING or self.words[0] in FRAMING_NAMES
 
     @property
+    def is_bare_name(self) -> bool:
+        """Whether it may be a name: no article, nothing that is known, and a capital or the first place."""
+        return not self.determiner and self.kind is None and (self.is_name or self.is_first)
+
+    @property
     def is_vague(self) -> bool:
         """Whether "of" and the phrase that follows tell what is meant: a lot of, a group of."""
-        return self.kind in ("group", "abstract", "action") or self.words[-1] in QUANTITIES
+        is_many = self.words[-1] in QUANTITIES or is_animal_group(self.words[-1])
+        return self.kind in ("group", "abstract", "action") or is_many
 
     @property
     def may_be_framing(self) -> bool:
@@ -79,19 +102,38 @@ def find_phrases(words: list[str], tags: list[str]) -> list[Phrase]:
     """
     words, tags = _with_whole_numbers(words, tags)
     lower = [word.lower() for word in words]
-    roles = _without_set_terms(lower, find_roles(lower, tags))
+    roles = _without_credits(lower, words, _without_set_terms(lower, find_roles(lower, tags)))
     is_name = _are_names(words, roles)
+    is_negated = find_negated(lower, roles, _end)
     phrases: list[Phrase] = []
     preposition, i = "", 0
     while i < len(lower):
         end = _end(roles, i)
         phrase = _make(lower[i:end], roles[i:end], is_name[i:end])
         if phrase is not None:
-            is_alone = _parts(roles, i - 1) and _parts(roles, end)
+            is_material = lower[max(0, i - 2) : i] in (
+                ["made", "of"],
+                ["built", "of"],
+                ["carved", "from"],
+                ["made", "from"],
+            )
+            shows = roles[i - 1 : i] == ["verb"] and bool(phrases) and phrases[-1].is_framing
             is_owner = end < len(roles) and roles[end] == "possessive"
             has_owner = i > 0 and roles[i - 1] == "possessive"  # a girl's bicycle is one bicycle
             count = 1 if has_owner and phrase.count is None and not phrase.is_plural else phrase.count
-            phrase = replace(phrase, count=count, preposition=preposition, is_alone=is_alone, is_owner=is_owner)
+            phrase = replace(
+                phrase,
+                count=count,
+                preposition=preposition,
+                begins=_parts(roles, i - 1),
+                ends=_parts(roles, end),
+                is_shown=shows,
+                is_done=roles[i - 1 : i] == ["verb"],
+                is_material=is_material,
+                is_owner=is_owner,
+                is_negated=any(is_negated[i:end]),
+                is_first=not phrases,
+            )
             if phrase.is_framing and phrases and phrases[-1].is_owner:  # a bird's eye view
                 phrases.pop()
             _append(phrases, phrase, lower[i - 1] if i else "", roles[i - 2] if i > 1 else "break")
@@ -126,6 +168,42 @@ def _without_set_terms(words: list[str], roles: list[Role]) -> list[Role]:
         if is_free and roles[i : i + 3] == ["noun", "preposition", "noun"] and words[i] == words[i + 2]:
             roles[i : i + 3] = ["adverb"] * 3  # hand in hand
     return roles
+
+
+def _without_credits(words: list[str], written: list[str], roles: list[Role]) -> list[Role]:
+    """Make breaks of who or what a picture is made by, or like, and of the way from one picture to the next: in the
+    style of a woodcut, painted by Hokusai, shot on iPhone 15, cut to."""
+    roles = list(roles)
+    for i, word in enumerate(words[:-1]):
+        following, start = words[i + 1], i + 2
+        if start >= len(words):
+            break
+        has_name = roles[start] != "determiner" and (written[start][0].isupper() or word in MAKING)
+        is_like = following == "of" and word in ("style", "styles", "manner", "spirit", "vein")
+        is_by = following == "by" and (word in MAKING or (roles[i] in ("comma", "break") and has_name)) and has_name
+        is_on = following in ("on", "with", "using") and word in TAKING and (has_name or roles[start] == "number")
+        if is_like or is_by or is_on:
+            end = _end_of_credit(roles, start)
+            roles[i:end] = ["break"] * (end - i)
+        elif (
+            following == "to"
+            and word in CUTS
+            and (i == 0 or roles[i - 1] in ("break", "comma", "conjunction", "adverb"))
+        ):
+            roles[i:start] = ["break"] * 2
+    return roles
+
+
+def _end_of_credit(roles: list[Role], i: int) -> int:
+    while i < len(roles):
+        end = _end(roles, i)
+        if end > i:
+            i = end
+        elif roles[i] in ("possessive", "number") or (roles[i] == "conjunction" and roles[i + 1 : i + 2] == ["noun"]):
+            i += 1
+        else:
+            break
+    return i
 
 
 def _are_names(words: list[str], roles: list[Role]) -> list[bool]:
@@ -248,6 +326,12 @@ def _append(phrases: list[Phrase], phrase: Phrase, word_before: str, role_before
         phrases[-1] = leader  # depth of field
     elif leader.is_framing or leader.may_be_framing or leader.is_vague:
         count_range = phrase.count_range or (RANGES.get(leader.words[-1]) if phrase.count is None else None)
-        phrases[-1] = replace(phrase, preposition=leader.preposition, is_alone=leader.is_alone, count_range=count_range)
+        phrases[-1] = replace(
+            phrase,
+            preposition=leader.preposition,
+            begins=leader.begins,
+            is_first=leader.is_first,
+            count_range=count_range,
+        )
     else:
         phrases.append(replace(phrase, preposition="of"))

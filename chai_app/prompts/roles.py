@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .nouns import is_adjective_first, is_gerund, is_plural, is_seen, kind_of, longest_compound
+from .nouns import (
+    is_adjective_first,
+    is_gerund,
+    is_plural,
+    is_seen,
+    is_third_person,
+    is_verb,
+    is_verb_first,
+    kind_of,
+    longest_compound,
+    singular,
+)
 from .numerals import number_of
 from .words import (
     AUXILIARIES,
@@ -18,10 +29,14 @@ from .words import (
     CONJUNCTIONS,
     DETERMINERS,
     FRAMING,
+    OWNERS,
+    PERHAPS_FRAMING,
     PLACE_ADVERBS,
+    POLITE,
     POSSESSIVE,
     PREPOSITIONS,
     PRONOUNS,
+    SINGULAR_DETERMINERS,
 )
 
 Role = Literal[
@@ -54,7 +69,7 @@ def find_roles(words: list[str], tags: list[str]) -> list[Role]:
 
 
 def _first_guess(word: str, tag: str) -> Guess:
-    if word in (BREAK, ","):
+    if word in (BREAK, ",") or word in POLITE:
         return "comma" if word == "," else "break"
     if word == POSSESSIVE:
         return "possessive"
@@ -152,16 +167,22 @@ class _Place:
             return "adjective" if self.after in ("noun", "adjective", "bare verb") else "noun"
         if self.follows_verb:
             return "verb"
-        if self.begins_compound:  # sewing machine
+        is_object = self.before == "noun" and self.i + 1 < len(self.words) and is_plural(self.words[self.i + 1])
+        if self.begins_compound and not is_object:  # sewing machine, but aliens playing cards
             return "adjective"
         if not is_gerund(self.word) and self.after in ("preposition", "verb", "comma", "break"):
             return "noun"  # a brick building
+        if self.before in ("comma", "break") and self._is_listed_compound():
+            return "adjective"  # ..., vending machine, ...
         if self.before == "noun":
             return "verb"  # a boat sailing
         if self.before in ("preposition", "conjunction", "verb") and not self.is_nominal_next and is_seen(self.word):
             return "noun"  # a pile of clothing
         has_many = self.after == "noun" and is_plural(self.words[self.i + 1])
         return "adjective" if has_many and self.before in ("preposition", "break", "comma") else "verb"
+
+    def _is_listed_compound(self) -> bool:
+        return self.is_nominal_next and longest_compound(self.words[self.i : self.i + 2])[0] > 1
 
     def _participle(self) -> Role:
         is_second = self.before in ("comma", "conjunction") and self.roles[-2:-1] == ["adjective"]
@@ -181,6 +202,8 @@ class _Place:
             return "verb"
         if self.before == "adverb" and self.i > 1 and self.roles[self.i - 2] == "noun":
             return "verb"  # a camera slowly pans
+        if self._agrees():
+            return "verb"
         if self.before == "noun":  # a teddy bear; a verb would have an s here
             is_no_verb = not is_plural(self.words[self.i - 1]) and not self.word.endswith("s")
             return "noun" if self.ends_compound or (is_no_verb and kind_of(self.word) != "action") else "verb"
@@ -197,6 +220,8 @@ class _Place:
             if self.is_nominal_next:
                 return "adjective"
             return "noun" if is_seen(self.word) else "adverb"  # a traffic light; a boat adrift
+        if self.is_in_phrase and self.after not in ("conjunction", "comma", "number") and kind_of(self.word) is None:
+            return "noun"  # a friendly t-rex: nothing else can be what the article is for
         if self.follows_verb or not is_seen(self.word) or self._shares_a_noun():
             return "adjective"
         if is_adjective_first(self.word) and self.before != "determiner":
@@ -228,10 +253,44 @@ class _Place:
         is_before_object = self.after in ("determiner", "pronoun")
         if self.before == "noun" and self.word.endswith("ing") and is_before_object:
             return "verb"  # a woman painting a fence
+        if self.before in ("comma", "conjunction") and is_before_object and is_third_person(self.word):
+            return "verb"  # slices a melon, tosses it
+        if self.before == "pronoun" and is_third_person(self.word):
+            return "verb"  # he drives a tractor
         if self.before == "adverb" and self.i > 1 and self.roles[self.i - 2] == "noun":
             return "noun" if self.is_nominal_next else "verb"  # a camera slowly pans
+        if self._agrees():
+            return "verb"
         if self.before != "noun" or self.after in ("noun", "verb", "bare verb") or self.ends_compound:
             return "noun"
         # A dog jumps, dogs jump: either the noun has the plural or the verb has an s.
         is_verb = is_plural(self.word) != is_plural(self.words[self.i - 1])
         return "verb" if is_verb and (is_before_object or kind_of(self.word) == "action") else "noun"
+
+    def _agrees(self) -> bool:
+        """Whether the word is the verb of the noun before it, by their endings: a fountain sprays, children ride."""
+        if self.before != "noun" or self.ends_compound:
+            return False
+        noun, is_many = self.words[self.i - 1], is_plural(self.words[self.i - 1])
+        has_object = self.after in ("determiner", "pronoun", "number")
+        is_free = self.after in ("preposition", "adverb", "place adverb", "comma", "break", "conjunction")
+        if is_third_person(self.word) and singular(self.word) != self.word:
+            if noun in FRAMING | PERHAPS_FRAMING and not is_many:
+                return True  # the camera dives
+            is_one = self._determiner() in SINGULAR_DETERMINERS - {"the", *OWNERS}
+            if (is_one and not is_many) or (is_many and noun != self.word):
+                return True  # a fountain sprays: were it one noun, it would be several of "a"
+            is_tag = self.after in ("comma", "break") and self.roles[-2:-1] in ([], ["comma"])  # ..., brass gears, ...
+            return has_object or (kind_of(self.word) == "action" if is_tag else is_verb_first(self.word))
+        if is_verb(self.word) and is_many and not is_plural(self.word):
+            return has_object or is_verb_first(self.word) or (not is_free and self.after != "verb")
+        return False
+
+    def _determiner(self) -> str:
+        """The article of the noun phrase that ends before this word, or ""."""
+        for i in range(self.i - 1, max(-1, self.i - _REACH), -1):
+            if self.roles[i] == "determiner":
+                return self.words[i]
+            if self.roles[i] not in ("noun", "adjective", "number", "adverb"):
+                break
+        return ""

@@ -13,7 +13,8 @@ ROOM = Path(derive_nouns.__file__).parent
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("place", "fountain bedroom valley café skyscraper harbor villages lisbon"),
+        ("place", "bedroom valley harbor villages lisbon stage"),
+        ("building", "fountain café skyscraper lighthouse viaduct"),
         ("either", "toilet bridge arch"),
         ("medium", "mud rain fog"),
         ("planet", "moon planet star"),
