@@ -310,13 +310,13 @@ def test_the_demo_model_brings_its_embedder():
 def test_pinned_entries_stay_and_unpinned_ones_may_leave(run, home, fill):
     _, blue, red = fill()
     assert run("pin", red[:8], blue, red).stdout.startswith("Pinned 2 entries, 688 B:")
-    result = run("budget", "0B")
+    result = run("budget", "0B", "--yes")
     assert left(home) == NEWEST_FIRST[1:]
     assert "Evicted because of it: 1 entry, 920 B:" in result.stdout
     assert "Pinned entries alone exceed the budget" in result.stdout
     assert run("unpin", blue, "--json", "out.json").stdout.startswith("Unpinned 1 entry")
     assert [entry["is_pinned"] for entry in json.loads(Path("out.json").read_text())["entries"]] == [False]
-    run("budget", "0B")
+    run("budget", "0B", "--yes")
     assert left(home) == NEWEST_FIRST[2:]
 
 
@@ -438,11 +438,20 @@ def test_the_budget_is_shown_and_set_and_what_left_because_of_it_is_told(run, to
     assert told("budget") == {"budget_bytes": 5_000_000_000, "policy": "lru", "bytes": full_bytes, "evicted": []}
     result = run("budget", "2", "GB", "--policy", "lfu")
     assert "2.0 GB" in result.stdout and "lfu (fewest hits leaves first)" in result.stdout
-    evicted = told("budget", "400B")["evicted"]
+    evicted = told("budget", "400B", "--yes")["evicted"]
     assert [entry["prompt"] for entry in evicted] == [NEWEST_FIRST[1], NEWEST_FIRST[0]]
     assert left(home) == NEWEST_FIRST[2:]
     figures = told("budget", "--policy", "lcbfu")
     assert figures == {"budget_bytes": 400, "policy": "lcbfu", "bytes": ENTRY_BYTES, "evicted": []}
+
+
+def test_a_budget_that_evicts_asks_first(run, told, home, fill):
+    result = run("budget", "400B", answer="n\n")
+    assert "This evicts" in result.stdout and "Nothing was changed." in result.stdout
+    assert told("budget")["budget_bytes"] == 5_000_000_000 and left(home) == NEWEST_FIRST
+    assert "nothing was changed: add --yes" in run("budget", "400B", exit_code=2).stderr
+    assert "Evicted because of it" in run("budget", "400B", answer="y\n").stdout
+    assert len(left(home)) == 1
 
 
 @pytest.mark.parametrize(
@@ -517,7 +526,7 @@ def test_import_says_what_left_to_make_room(run, fill, tmp_path, monkeypatch):
     fill()
     run("export", "red.zip", "--entity", "red ball")
     run("rm", "--entity", "red ball", "--yes")
-    run("budget", f"{ENTRY_BYTES + LARGER_ENTRY_BYTES + 100}B")
+    run("budget", f"{ENTRY_BYTES + LARGER_ENTRY_BYTES + 100}B", "--yes")
     result = run("import", "red.zip")
     assert "Imported 1 entry, 344 B:" in result.stdout and "Evicted to make room: 1 entry" in result.stdout
     assert left(tmp_path / "home") == [NEWEST_FIRST[2], NEWEST_FIRST[0]]
