@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 from .errors import BadRequest
 from .presets import ACCELERATIONS, DEFAULT_PRESET, FEWEST_TO_ACCELERATE, PRESETS, Preset
+from .texts import check_text
 
 DTYPES = ("fp32", "bf16", "fp16")
 OFFLOADS = ("none", "model", "sequential")
@@ -124,6 +125,7 @@ class GenerationRequest:
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise BadRequest("The prompt is empty: say in a few words what the video should show.")
+        check_text("The prompt", self.prompt)
         for name in ("negative_prompt", "model", "camera_motion", "image", "extend", "reuse", "original_prompt"):
             _check_text(name, getattr(self, name))
         for name, (least, most, words) in _INTEGER_RANGES.items():
@@ -339,6 +341,8 @@ def _of_preset(preset: Preset, defaults: RequestDefaults) -> dict[str, Any]:
 def _check_text(name: str, value: object) -> None:
     if value is not None and (not isinstance(value, str) or (not value.strip() and name != "negative_prompt")):
         raise BadRequest(f"{name} must be a text that is not blank, not {value!r}.")
+    if isinstance(value, str):
+        check_text(name, value)
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
