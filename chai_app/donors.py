@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from .cache import LatentCache, NewEntry, OlderCache, OpenClipEmbedder, Phrase, Schedule, Shape, UnknownEntry
+from .cache.entries import MOST_COUNT
 from .errors import BadRequest, ChaiError
 from .models import Model
 from .numbers import CountRange, count_likeness
@@ -37,10 +38,10 @@ CLEAN = "clean"  # the name of the finished latents in an entry
 
 
 class Donors:
-    """The cache of `settings` as one model sees it: its embedder, its fingerprint, its shapes."""
+    """The cache of `settings` as one model sees it: its embedder, its fingerprint, its shapes. One thread at a time."""
 
     def __init__(self, settings: Settings, model: Model, fingerprint: str) -> None:
-        self._settings, self._home, self._model, self._fingerprint = settings, settings.home, model, fingerprint
+        self._settings, self._home, self._model, self.fingerprint = settings, settings.home, model, fingerprint
         self._embedder: OpenClipEmbedder | None = None
         self._cache: LatentCache | None = None
 
@@ -66,7 +67,7 @@ class Donors:
 
     @property
     def _has_embedder(self) -> bool:
-        return self._model.folder is None or (self._model.folder / "embedder").is_dir()
+        return self._model.folder is None or self._model.embedder_folder is not None
 
     def find(self, request: GenerationRequest) -> Reuse:
         """Decide for a resolved request. Reads, and writes nothing.
@@ -111,7 +112,7 @@ class Donors:
                 entry = self._opened(writes=False).find(id)
             except UnknownEntry as error:
                 raise BadRequest(f"{error} Or say auto, full or fast.") from error
-            if entry.fingerprint != self._fingerprint:
+            if entry.fingerprint != self.fingerprint:
                 raise BadRequest(f"Entry {id} was made by another model: choose one that {self._model.name} made.")
             if entry.shape.latent != shape.latent:
                 raise BadRequest(
@@ -133,12 +134,12 @@ class Donors:
                 why = "all that the prompt names has words that the model has never seen"
             return Reuse("miss", full, why=(f"Miss: {why}.", *unknown))
         likeness = gate(self._settings.count_gate)
-        first = cache.lookup(wanted, self._fingerprint, shape, likeness)
+        first = cache.lookup(wanted, self.fingerprint, shape, likeness)
         decisions, left = [first], wanted
         # One donor for each thing that those before it do not show.
         while len(decisions) < request.donors and (last := decisions[-1].chosen) is not None:
             left = [entity for entity in left if entity.text not in last.serves]
-            further = cache.lookup(left, self._fingerprint, shape, likeness) if left else None
+            further = cache.lookup(left, self.fingerprint, shape, likeness) if left else None
             if further is None or not further.is_hit:
                 break
             decisions.append(further)
@@ -186,15 +187,16 @@ class Donors:
             entry = cache.entry(entry.root) if entry.root else None
         return None if entry is None else entry.compute_seconds or None
 
-    def fetch(self, reuse: Reuse) -> tuple[Reuse, list[Donor], tuple[str, ...]]:
-        """What to attend to. A donor that cannot be read is left out of the outcome, with a sentence for each."""
+    def fetch(self, reuse: Reuse, is_private: bool) -> tuple[Reuse, list[Donor], tuple[str, ...]]:
+        """What to attend to. A donor that cannot be read is left out of the outcome, with a sentence for each; one that
+        is damaged is set aside, but not by a private run, which changes nothing."""
         if reuse.entry_id is None:
             return reuse, [], ()
         import torch
 
         from .attention import Donor
 
-        cache = self._opened(writes=False)
+        cache = self._opened(writes=not is_private)
         donors, here, problems, bytes_read = [], [], [], 0
         for told in reuse.donors:
             entry = cache.entry(told["entry_id"])
@@ -217,13 +219,15 @@ class Donors:
 
         Returns: what the report says about reuse, and a sentence if something that should have been kept was not.
         """
-        reuse, request = generation.report.reuse, generation.request
+        report, reuse, request = generation.report, generation.report.reuse, generation.request
         shape = shape_of(request, self._model)
         assert reuse is not None
         if request.is_private or not self._has_embedder or reuse.outcome == "fast":
             return reuse, None
         if shape is None and not reuse.donors:
             return reuse, None
+        if report.model_fingerprint != self.fingerprint:
+            return reuse, "This video was not kept for reuse: the weights were changed meanwhile."
         try:
             cache = self._opened(writes=True)
             for entry in self._donors_of(cache, reuse):
@@ -233,6 +237,9 @@ class Donors:
             line = None if shape is None else self._line(cache, generation)
             if shape is None or line is None:
                 return reuse, None
+            lack = None if line else self._lack(report.steps, report.acceleration)
+            if lack is not None:
+                return reuse, f"This video was not kept for reuse: {lack}."
             entry = cache.insert(self._new_entry(cache, generation, shape, line))
         except ChaiError as error:
             return reuse, f"This video was not kept for reuse: {error}"
@@ -274,7 +281,7 @@ class Donors:
     def _new_entry(self, cache: LatentCache, generation: Generation, shape: Shape, line: Mapping[str, Any]) -> NewEntry:
         request, report = generation.request, generation.report
         return NewEntry(
-            fingerprint=self._fingerprint,
+            fingerprint=self.fingerprint,
             shape=shape,
             prompt=request.prompt,
             seed=request.seed or 0,
@@ -286,12 +293,25 @@ class Donors:
             **line,
         )
 
+    def _lack(self, steps: int, acceleration: str) -> str | None:
+        """Why a run without a donor is none that others should attend to; None for the model's own way of making one.
+
+        That is all of its own steps, and nothing left out but what its card says is left out: that was measured on the
+        model not to matter. So the preset balanced feeds the cache, and draft does not.
+        """
+        own = self._model.defaults
+        if steps < own.num_inference_steps:
+            return f"it took {steps} steps, and a full run of {self._model.name} takes {own.num_inference_steps}"
+        if acceleration not in ("none", own.acceleration):
+            return f"{acceleration} left out more than a full run of {self._model.name} does"
+        return None
+
     def role(self, plan: Plan) -> Role:
         """What a planned video is to others that are planned with it."""
         request, outcome = plan.request, plan.reuse.outcome
         mode = request.reuse or "auto"
         can_enter = shape_of(request, self._model) is not None and self._has_embedder
-        runs_in_full = outcome in ("miss", "full")
+        runs_in_full = outcome in ("miss", "full") and self._lack(plan.reuse.steps, plan.acceleration) is None
         stores = self._settings.store != "nothing" and not request.is_private
         return Role(outcome == "hit", mode == "auto" and outcome == "miss", can_enter and runs_in_full and stores)
 
@@ -357,6 +377,8 @@ def gate(setting: CountGate) -> CountLikeness:
 
 def count_of(named: Named) -> int | None:
     """The count under which an entity is filed and looked for."""
+    if named.count is not None and named.count > MOST_COUNT:
+        return None
     return named.count if named.count_range is None else CountRange(*named.count_range)
 
 
@@ -371,10 +393,9 @@ def embedder_for(model: Model) -> OpenClipEmbedder:
     """
     if model.folder is None:
         return published_embedder()
-    folder = model.folder / "embedder"
-    if not folder.is_dir():
+    if model.embedder_folder is None:
         raise BadRequest(f"The model {model.name} has no folder embedder, by which phrases are compared.")
-    return OpenClipEmbedder(f"local-dir:{folder}")
+    return OpenClipEmbedder(f"local-dir:{model.embedder_folder}")
 
 
 def published_embedder() -> OpenClipEmbedder:

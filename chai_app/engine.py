@@ -1,6 +1,7 @@
 """From a request to a video: plan it without a model, then carry it out. The room that all faces stand on.
 
-One engine keeps one model in memory, loaded when it is first needed. Any thread may ask; generations take turns.
+One engine keeps one model in memory, loaded when it is first needed. Any thread may ask; generations take turns, and
+so do looks into the cache, which are short.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from .donors import Donors, shape_of
 from .enhance import DEMO as DEMO_ENHANCER
 from .enhance import Enhanced, Enhancer, OnText
 from .errors import BadRequest, Cancelled, ChaiError
-from .fingerprint import stamp
 from .loading import LoadedModel, Machine, MemoryHost, choose_machine, load, memory_in_plain_words
 from .mag_ratios import ratios_of
 from .memory import give_back_freed_memory, keep_freed_memory
@@ -30,6 +30,7 @@ from .prompts import extract
 from .request import GenerationRequest, Plan, Reuse
 from .run import Generation, OnStage, Progress, Run
 from .settings import Settings
+from .texts import check_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +68,7 @@ class Engine:
         self._recipe = recipe
         self._memory_host = memory_host
         self._turn = threading.Lock()
+        self._looking = threading.RLock()  # held by whoever uses `_donors`
         self._donors: Donors | None = None
         self._donors_key: tuple[object, ...] = ()
 
@@ -95,7 +97,8 @@ class Engine:
             )
         start = read_start(request)
         notes = (start.note,) if start is not None and start.note else ()
-        reuse = self._donors_for(model).find(request)
+        with self._donors_for(model) as donors:
+            reuse = donors.find(request)
         if request.adaptive_steps and reuse.outcome == "hit":
             reuse = replace(reuse, steps=hit_steps(reuse.similarity, reuse.steps, request.num_inference_steps or 0))
         return Plan(request, (*prompt_notes(request, model), *notes), reuse)
@@ -115,11 +118,13 @@ class Engine:
         Raises: Cancelled if stopped; ChaiError, in the words for the person.
         """
         with self._my_turn(cancel):
-            cache = self._donors_for(find_model(request.model or self._model, self.settings))
-            if not request.is_private:
-                cache.upgrade()
-            plan = self.plan(request)
-            reuse, donors, problems = cache.fetch(plan.reuse)
+            model = find_model(request.model or self._model, self.settings)
+            with self._donors_for(model) as cache:
+                if not request.is_private:
+                    cache.upgrade()
+                plan = self.plan(request)
+                reuse, donors, problems = cache.fetch(plan.reuse, plan.request.is_private)
+                fingerprint = cache.fingerprint
             plan = replace(plan, reuse=reuse, notes=(*plan.notes, *problems))
             if problems and not donors:
                 plan = _without_donor(plan, problems[0])
@@ -129,8 +134,16 @@ class Engine:
             if plan.reuse.outcome == "hit":
                 request = request.with_fast_steps(plan.reuse.steps)
             plan = replace(plan, request=request)
-            generation = Run(plan, progress, cancel, on_stage).carry_out(self._load, donors, self._recipe)
-            reuse, note = cache.record(generation)
+
+            def load_as_planned(request: GenerationRequest) -> LoadedModel:
+                loaded = self._load(request)
+                if loaded.fingerprint != fingerprint:
+                    raise ChaiError(f"The weights of {loaded.model.name} were changed just now: ask again.")
+                return loaded
+
+            generation = Run(plan, progress, cancel, on_stage).carry_out(load_as_planned, donors, self._recipe)
+            with self._donors_for(model) as cache:
+                reuse, note = cache.record(generation)
             notes = generation.report.notes if note is None else (*generation.report.notes, note)
             return replace(generation, report=replace(generation.report, reuse=reuse, notes=notes))
 
@@ -176,6 +189,8 @@ class Engine:
             return not is_stopped and (on_text is None or on_text(number, text) is not False)
 
         is_watched = on_text is not None or cancel is not None
+        for prompt in prompts:
+            check_text("The prompt", prompt)
         with self._my_turn(cancel):
             machine = choose_machine(self._device, None, None)
             with memory_in_plain_words(machine, f"the enhancer {enhancer}", "close what else is using it"):
@@ -205,13 +220,15 @@ class Engine:
             many.append(i)
         orders: list[tuple[list[int], RunOrder]] = []
         for (name, *_), members in groups.items():
-            donors = self._donors_for(find_model(str(name), self.settings))
-            roles = [donors.role(plans[i]) for i in members]
-            try:
-                orders.append((members, arrange(roles, *donors.serving([plans[i].request.prompt for i in members]))))
-            except ChaiError:  # nobody can compare them, as without the embedder: they run as they came
-                hits = sum(role.is_hit for role in roles)
-                orders.append((members, RunOrder(tuple(range(len(members))), hits, hits)))
+            with self._donors_for(find_model(str(name), self.settings)) as donors:
+                roles = [donors.role(plans[i]) for i in members]
+                try:
+                    served = donors.serving([plans[i].request.prompt for i in members])
+                except ChaiError:  # nobody can compare them, as without the embedder: they run as they came
+                    hits = sum(role.is_hit for role in roles)
+                    orders.append((members, RunOrder(tuple(range(len(members))), hits, hits)))
+                    continue
+            orders.append((members, arrange(roles, *served)))
         places = tuple(members[place] for members, order in orders for place in order.places)
         expected = sum(order.expected_hits for _, order in orders)
         as_given = sum(order.hits_as_given for _, order in orders)
@@ -273,25 +290,28 @@ class Engine:
     def close(self) -> None:
         """Give the model's memory back, and save what speeds up the next look into the cache."""
         self.unload()
-        if self._donors is not None:
-            self._donors.close()
-
-    def _donors_for(self, model: Model) -> Donors:
-        """The cache as `model` sees it; the last one is kept open."""
-        key = (model.name, *stamp(model.parts.values()))
-        if self._donors is None or self._donors_key != key:
+        with self._looking:
             if self._donors is not None:
                 self._donors.close()
-            self._donors = Donors(self.settings, model, model.fingerprint(self.settings))
-            self._donors_key = key
-        return self._donors
+
+    @contextmanager
+    def _donors_for(self, model: Model) -> Iterator[Donors]:
+        """The cache as `model` sees it, for one thread at a time; the last one is kept open."""
+        with self._looking:
+            key = (model.name, model.stamp())
+            if self._donors is None or self._donors_key != key:
+                if self._donors is not None:
+                    self._donors.close()
+                self._donors = Donors(self.settings, model, model.fingerprint(self.settings))
+                self._donors_key = key
+            yield self._donors
 
     def _load(self, request: GenerationRequest) -> LoadedModel:
         model = find_model(request.model or self._model, self.settings)
         return self._load_on(model, choose_machine(request.device, request.dtype, request.offload))
 
     def _load_on(self, model: Model, machine: Machine) -> LoadedModel:
-        if self._loaded is None or (self._loaded.model, self._loaded.machine) != (model, machine):
+        if self._loaded is None or not self._loaded.is_still(model, machine):
             self._loaded = None  # two models at once may not fit
             if self._enhancer is not None and self._enhancer.name != DEMO_ENHANCER:
                 self._enhancer = None

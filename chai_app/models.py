@@ -71,13 +71,26 @@ class Model:
         file = None if self.folder is None else self.folder / "tokenizer" / "tokenizer.json"
         return file if file is not None and file.is_file() else None
 
+    @property
+    def _folders(self) -> dict[str, Path]:
+        """Everything that a video is made by, by its part."""
+        extra = {} if self.folder is None else {name: self.folder / name for name in ("tokenizer", "scheduler")}
+        return {**self.parts, **{name: path for name, path in extra.items() if path.is_dir()}}
+
+    @property
+    def embedder_folder(self) -> Path | None:
+        """The text-image model by which phrases are compared, if the model brings one."""
+        folder = None if self.folder is None else self.folder / "embedder"
+        return folder if folder is not None and folder.is_dir() else None
+
     def fingerprint(self, settings: Settings) -> str:
         """16 hexadecimal digits made of the content of weights and settings, remembered in `settings.home`."""
-        folders = dict(self.parts)
-        if self.folder is not None:
-            extra = {name: self.folder / name for name in ("tokenizer", "scheduler")}
-            folders |= {name: path for name, path in extra.items() if path.is_dir()}
-        return fingerprint(folders.items(), settings.home / "fingerprints.json")
+        return fingerprint(self._folders.items(), settings.home / "fingerprints.json")
+
+    def stamp(self) -> Stamp:
+        """What changes when a file of the model does, its embedder's included; milliseconds."""
+        embedder = [] if self.embedder_folder is None else [self.embedder_folder]
+        return stamp([*self._folders.values(), *embedder])
 
 
 @dataclass(frozen=True)
