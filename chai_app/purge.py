@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,9 +47,7 @@ def find_traces(selection: Selection, cache: LatentCache, gallery: Gallery, jobs
     by_date = selection.entity is None and selection.prompt is None
     files = [path for path in uploads.rglob("*") if path.is_file()] if uploads.is_dir() else []
     gone = [
-        path
-        for path in files
-        if str(path) in started_from or (by_date and _fits(selection, path.stat().st_mtime, None))
+        path for path in files if str(path) in started_from or (by_date and _fits(selection, _modified(path), None))
     ]
     return Traces(tuple(cache.entries(selection)), tuple(items), tuple(over), tuple(gone))
 
@@ -62,6 +61,14 @@ def purge(selection: Selection, cache: LatentCache, gallery: Gallery, jobs: JobQ
     for path in found.uploads:
         path.unlink(missing_ok=True)
     return Traces(tuple(entries), tuple(items), tuple(forgotten), found.uploads)
+
+
+def _modified(path: Path) -> float:
+    """Seconds since 1970; of a file that has just gone, now."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
 
 
 def _fits(selection: Selection, moment: float, prompt: str | None) -> bool:
