@@ -5,7 +5,6 @@ Nothing that goes wrong here costs the person a video: whatever is in doubt is a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -163,7 +162,8 @@ class Donors:
             ],
         )
 
-    def _hit(self, reuse: Reuse, donors: Sequence[Mapping[str, Any]]) -> Reuse:
+    @staticmethod
+    def _hit(reuse: Reuse, donors: Sequence[Mapping[str, Any]]) -> Reuse:
         """The same with these donors, of which the first is the one that it names; as it is if there are none."""
         if not donors:
             return reuse
@@ -175,17 +175,8 @@ class Donors:
             wanted=first["wanted"][0] if first["wanted"] else None,
             found=first.get("found"),
             similarity=first.get("similarity"),
-            full_seconds=self._full_seconds(first["entry_id"]),
             donors=tuple(donors),
         )
-
-    def _full_seconds(self, id: str) -> float | None:
-        """What the full run took that an entry is, or that its line of reuse began with."""
-        cache = self._opened(writes=False)
-        entry = cache.entry(id)
-        if entry is not None and entry.parent is not None:
-            entry = cache.entry(entry.root) if entry.root else None
-        return None if entry is None else entry.compute_seconds or None
 
     def fetch(self, reuse: Reuse, is_private: bool) -> tuple[Reuse, list[Donor], tuple[str, ...]]:
         """What to attend to. A donor that cannot be read is left out of the outcome, with a sentence for each; one that
@@ -300,8 +291,9 @@ class Donors:
         model not to matter. So the preset balanced feeds the cache, and draft does not.
         """
         own = self._model.defaults
-        if steps < own.num_inference_steps:
-            return f"it took {steps} steps, and a full run of {self._model.name} takes {own.num_inference_steps}"
+        full_steps = self._settings.full_steps or own.num_inference_steps
+        if steps < full_steps:
+            return f"it took {steps} of the {full_steps} steps of a full run of {self._model.name}"
         if acceleration not in ("none", own.acceleration):
             return f"{acceleration} left out more than a full run of {self._model.name} does"
         return None
@@ -413,7 +405,5 @@ def shape_of(request: GenerationRequest, model: Model, may_start: bool = False) 
     assert height and width and num_frames and fps, "not resolved"
     if request.num_loops > 1 or request.extend is not None or (request.image is not None and not may_start):
         return None
-    channels = json.loads((model.parts["transformer"] / "config.json").read_text(encoding="utf-8")).get(
-        "in_channels", 4
-    )
+    channels = model.transformer_setting("in_channels", 4)
     return Shape((channels, *latent_size(num_frames, height, width)), num_frames, height, width, fps)

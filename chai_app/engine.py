@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .conditioning import like_its_start, read_start
+from .conditioning import like_its_start, look_at_start
 from .donors import Donors, shape_of
 from .enhance import DEMO as DEMO_ENHANCER
 from .enhance import Enhanced, Enhancer, OnText
@@ -28,7 +29,9 @@ from .preview import latent_preview
 from .prompt_notes import prompt_notes
 from .prompts import extract
 from .request import GenerationRequest, Plan, Reuse
+from .room import check_room
 from .run import Generation, OnStage, Progress, Run
+from .run_times import RunTimes
 from .settings import Settings
 from .texts import check_text
 
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "Generation", "OnStage", "Progress", "RunOrder"]
 
 _MOST_AT_ONCE = 3_000
+_LONG_S = 900  # what takes longer is worth a word before it begins
 
 
 class Engine:
@@ -71,6 +75,7 @@ class Engine:
         self._looking = threading.RLock()  # held by whoever uses `_donors`
         self._donors: Donors | None = None
         self._donors_key: tuple[object, ...] = ()
+        self._has_run = False
 
     def plan(self, request: GenerationRequest) -> Plan:
         """Settle everything that can be settled without the model, and find out what would go wrong.
@@ -95,12 +100,16 @@ class Engine:
                 f"MagCache needs to know {name}, which was not measured here: run python app.py bench magcache --model "
                 f"{name} --save, or choose first-block."
             )
-        start = read_start(request)
-        notes = (start.note,) if start is not None and start.note else ()
+        earlier_frames, note = look_at_start(request)
+        notes: tuple[str, ...] = () if note is None else (note,)
+        check_room(request, model, earlier_frames)
         with self._donors_for(model) as donors:
-            reuse = donors.find(request)
+            reuse, fingerprint = donors.find(request), donors.fingerprint
         if request.adaptive_steps and reuse.outcome == "hit":
             reuse = replace(reuse, steps=hit_steps(reuse.similarity, reuse.steps, request.num_inference_steps or 0))
+        seconds = RunTimes(self.settings.home).expected(request, fingerprint, reuse.steps) or 0.0
+        if seconds > _LONG_S:
+            notes += (f"This will take about {_in_words(seconds)} here, going by earlier videos.",)
         return Plan(request, (*prompt_notes(request, model), *notes), reuse)
 
     def generate(
@@ -118,6 +127,7 @@ class Engine:
         Raises: Cancelled if stopped; ChaiError, in the words for the person.
         """
         with self._my_turn(cancel):
+            started = time.perf_counter()
             model = find_model(request.model or self._model, self.settings)
             with self._donors_for(model) as cache:
                 if not request.is_private:
@@ -141,11 +151,27 @@ class Engine:
                     raise ChaiError(f"The weights of {loaded.model.name} were changed just now: ask again.")
                 return loaded
 
+            planned = time.perf_counter()
             generation = Run(plan, progress, cancel, on_stage).carry_out(load_as_planned, donors, self._recipe)
+            made = time.perf_counter()
             with self._donors_for(model) as cache:
                 reuse, note = cache.record(generation)
-            notes = generation.report.notes if note is None else (*generation.report.notes, note)
-            return replace(generation, report=replace(generation.report, reuse=reuse, notes=notes))
+            report = generation.report
+            reuse = replace(reuse, full_seconds=self._compare(generation))
+            seconds = {"plan": planned - started, **report.seconds, "keep": time.perf_counter() - made}
+            notes = report.notes if note is None else (*report.notes, note)
+            return replace(generation, report=replace(report, reuse=reuse, notes=notes, seconds=seconds))
+
+    def _compare(self, generation: Generation) -> float | None:
+        """What a full run would have taken in the place of a hit. A full run is remembered for those that follow."""
+        request, report, times = generation.request, generation.report, RunTimes(self.settings.home)
+        is_first, self._has_run = not self._has_run, True
+        is_plain = request.num_loops == 1 and request.extend is None and request.image is None
+        if not is_plain or report.reuse is None:
+            return None
+        if report.reuse.outcome in ("miss", "full") and not request.is_private:
+            times.add(request, report, is_first)
+        return times.usual(request, report) if report.reuse.outcome == "hit" else None
 
     def generate_batch(
         self,
@@ -319,7 +345,7 @@ class Engine:
                 self._memory_host.make_room(model.size_bytes, machine)
             elif machine.device == "cpu":
                 keep_freed_memory()
-            self._loaded = load(model, machine, self.settings)
+            self._loaded, self._has_run = load(model, machine, self.settings), False
         if self._memory_host is not None:
             self._memory_host.settle(self._loaded)
         return self._loaded
@@ -333,6 +359,14 @@ class Engine:
             yield
         finally:
             self._turn.release()
+
+
+def _in_words(seconds: float) -> str:
+    """90 minutes, 5 hours, 12 days."""
+    for unit, length in (("days", 86_400), ("hours", 3_600)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds / 60:.0f} minutes"
 
 
 def _without_donor(plan: Plan, problem: str) -> Plan:
