@@ -84,11 +84,9 @@ def export(store: Store, path: Path, selection: Selection) -> ExportReport:
     with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for entry in entries:
             try:
-                content = store.files.latents_of(entry.id).read_bytes()
-            except OSError:
-                content = b""
-            if hashlib.sha256(content).hexdigest() != entry.checksum:
-                notes.append(f"Entry {entry.id} was left out: its latents are damaged or missing.")
+                content = store.files.read_latents(entry)
+            except (OSError, ValueError) as error:
+                notes.append(f"Entry {entry.id} was left out: {error}.")
                 continue
             archive.writestr(f"latents/{entry.id}{LATENTS_SUFFIX}", content)
             values = {name: value for name, value in entry.to_json().items() if name not in _NOT_CARRIED}
