@@ -266,7 +266,7 @@ def _told_fps(path: Path) -> float | None:
     """Frames per second by our metadata: frames in a folder have none of their own, a gif rounds them."""
     try:
         fps = float(read_metadata(path)["chai"]["report"]["fps"])
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except (KeyError, TypeError, ValueError, OverflowError, BadMedia):
         return None
     return fps if 0 < fps <= _MOST_FPS else None
 

@@ -21,6 +21,7 @@ from chai_app.cli import app
 from chai_app.cli.cache_choice import bytes_of, embedder_of, moment
 from chai_app.cli.cache_show import ago, percent
 from chai_app.errors import BadRequest
+from chai_app.models import Model
 from chai_app.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -294,7 +295,7 @@ def test_search_refuses_what_it_cannot_look_for(run, tmp_path, monkeypatch):
     monkeypatch.setenv("CHAI_HOME", str(tmp_path / "home"))
     for name, words in (("sora", "There is no model 'sora'"), ("tiny", "has no folder embedder")):
         if name == "tiny":
-            monkeypatch.setattr("chai_app.models.find_model", lambda *_: SimpleNamespace(name="tiny", folder=tmp_path))
+            monkeypatch.setattr("chai_app.models.find_model", lambda *_: Model("tiny", "", {}, tmp_path))
         result = CliRunner().invoke(app, ["cache", "search", "ball", "-m", name])
         assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1
 
@@ -446,6 +447,7 @@ def test_the_budget_is_shown_and_set_and_what_left_because_of_it_is_told(run, to
 
 
 def test_a_budget_that_evicts_asks_first(run, told, home, fill):
+    fill()
     result = run("budget", "400B", answer="n\n")
     assert "This evicts" in result.stdout and "Nothing was changed." in result.stdout
     assert told("budget")["budget_bytes"] == 5_000_000_000 and left(home) == NEWEST_FIRST
@@ -537,7 +539,7 @@ def test_an_export_leaves_out_what_is_damaged_and_says_so(run, home, fill):
     (home / "latents" / f"{boat}.safetensors").write_bytes(b"damaged")
     result = run("export", "all.zip")
     assert result.stdout.startswith("2 entries in all.zip")
-    assert f"note Entry {boat} was left out: its latents file is" in result.stdout
+    assert f"note Entry {boat} was left out: its latents file has 7 bytes" in result.stdout
 
 
 @pytest.mark.parametrize(

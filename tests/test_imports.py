@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chai_app"
 
-GROUND = {"errors", "files", "memory", "presets", "request", "settings"}
+GROUND = {"checked", "errors", "files", "memory", "presets", "request", "settings", "texts"}
 # room: the files and packages it is made of
 SUBJECT_ROOMS = {
     "attention": {"attention"},
@@ -23,6 +23,7 @@ SUBJECT_ROOMS = {
     "video": {"video", "pictures"},
 }
 ENGINE = {"engine", "decoding", "run", "loading", "conditioning", "donors", "ordering", "prompt_notes", "preview"}
+ENGINE |= {"room", "run_times"}
 SERVICES = {"gallery", "jobs", "jobs_file", "purge"}  # of a server that outlives its pages; they stand on the engine
 FACES = {"bench", "cli", "doctor"}
 DEMO = "demo"
@@ -74,7 +75,7 @@ def own_imports(path: Path) -> set[str]:
             base = list(package[: len(package) - node.level + 1])
             parts = base + (node.module.split(".") if node.module else [])
             found |= {parts[0]} if parts else {alias.name for alias in node.names}
-    return found - {"__version__"}
+    return found - {"__version__", "STARTED"}
 
 
 def imported_modules(path: Path) -> set[str]:

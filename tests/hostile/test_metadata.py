@@ -76,9 +76,7 @@ def gallery(tmp_path):
     write_video(folder / "sound.mp4", FRAMES, 8, {"chai": {"request": REQUEST.to_json(), "report": REPORT.to_json()}})
     for i, report in enumerate(BAD_REPORTS):
         write_video(folder / f"report{i}.mp4", FRAMES, 8, {"chai": {"request": REQUEST.to_json(), "report": report}})
-    for i, request in enumerate(
-        [{"prompt": "\ud800"}, {"prompt": "a\x1b"}, {"prompt": 5}, [], None, {"image": "\x00"}]
-    ):
+    for i, request in enumerate([{"prompt": "a\x1b"}, {"prompt": 5}, [], None, {"prompt": "a", "image": "\x00"}]):
         write_video(folder / f"request{i}.gif", FRAMES, 8, {"chai": {"request": request}})
     with_comment(folder / "request5.mp4", '{"chai": {"request": {"prompt": "a \\ud800"}}}')
     with_comment(folder / "deep.mp4", DEEP)
