@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .errors import BadRequest
 from .pictures import read_image
-from .video import read_video
+from .video import glimpse, read_video
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,14 +23,10 @@ _SEEN_DIFFERENCE = 0.02  # of two shapes; less is a matter of rounding
 
 @dataclass(frozen=True)
 class Start:
-    """A picture (T = 1) or an earlier video, uint8 (T, H, W, 3), at the size of the video to be made.
-
-    note tells the person that something of it is cut off, if it is.
-    """
+    """A picture (T = 1) or an earlier video, uint8 (T, H, W, 3), at the size of the video to be made."""
 
     frames: np.ndarray
     is_picture: bool
-    note: str | None = None
 
     def condition(self, pipeline: OpenSoraPipeline, num_frames: int, height: int, width: int) -> FrameCondition:
         """The frames that the pipeline is given for a clip of `num_frames`, padded to `height` x `width`."""
@@ -64,37 +60,62 @@ def like_its_start(request: GenerationRequest) -> GenerationRequest:
     """
     if request.extend is None or None not in (request.height, request.width, request.fps):
         return request
-    clip = read_video(Path(request.extend).expanduser())
-    height, width = clip.frames.shape[1:3]
+    clip = glimpse(Path(request.extend).expanduser())
+    height, width = clip.frame.shape[:2]
     if request.height is not None or request.width is not None:
         height, width = request.height, request.width
     return replace(request, height=height, width=width, fps=clip.fps if request.fps is None else request.fps)
 
 
+def look_at_start(request: GenerationRequest) -> tuple[int, str | None]:
+    """Look at what a resolved request starts from, without reading all of it.
+
+    Returns: about how many frames the earlier video has that it goes on from, 0 if there is none; and what the person
+        should know.
+    Raises: BadMedia for a file that is not there or cannot be read, BadRequest for too few frames to go on.
+    """
+    height, width = _size_of(request)
+    if request.image is not None:
+        frame = read_image(Path(request.image).expanduser())
+        return 0, _cut_off(frame, height, width, "picture")
+    if request.extend is not None:
+        if (request.num_frames or 0) < _FEWEST_EXTENDING_FRAMES:
+            raise BadRequest(
+                f"{request.num_frames} frames are too few to extend a video: ask for {_FEWEST_EXTENDING_FRAMES}."
+            )
+        seen = glimpse(Path(request.extend).expanduser())
+        return seen.num_frames, _cut_off(seen.frame, height, width, "earlier video")
+    return 0, None
+
+
 def read_start(request: GenerationRequest) -> Start | None:
     """The picture or video that a resolved request starts from, at the request's size; None if it names none.
 
-    Raises: BadMedia for a file that is not there or cannot be read, BadRequest for too few frames to go on.
+    Raises: BadMedia for a file that is not there or cannot be read.
     """
-    height, width, num_frames = request.height, request.width, request.num_frames
-    assert height is not None and width is not None and num_frames is not None, "the request must be resolved"
+    height, width = _size_of(request)
+
+    def fitted(frame: np.ndarray) -> np.ndarray:
+        return _fitted(frame, height, width)
+
     if request.image is not None:
-        frames = read_image(Path(request.image).expanduser())[None]  # (1, H, W, 3)
-        return Start(_fitted(frames, height, width), True, _cut_off(frames, height, width, "picture"))
+        return Start(fitted(read_image(Path(request.image).expanduser()))[None], True)  # (1, H, W, 3)
     if request.extend is not None:
-        if num_frames < _FEWEST_EXTENDING_FRAMES:
-            raise BadRequest(f"{num_frames} frames are too few to extend a video: ask for {_FEWEST_EXTENDING_FRAMES}.")
-        frames = read_video(Path(request.extend).expanduser()).frames
-        return Start(_fitted(frames, height, width), False, _cut_off(frames, height, width, "earlier video"))
+        return Start(read_video(Path(request.extend).expanduser(), fitted).frames, False)
     return None
 
 
-def _cut_off(frames: np.ndarray, height: int, width: int, what: str) -> str | None:
-    shape, wanted = frames.shape[2] / frames.shape[1], width / height
+def _size_of(request: GenerationRequest) -> tuple[int, int]:
+    assert request.height is not None and request.width is not None, "the request must be resolved"
+    return request.height, request.width
+
+
+def _cut_off(frame: np.ndarray, height: int, width: int, what: str) -> str | None:
+    shape, wanted = frame.shape[1] / frame.shape[0], width / height
     if abs(shape / wanted - 1) < _SEEN_DIFFERENCE:
         return None
     where = "left and right" if shape > wanted else "top and bottom"
-    size = f"{frames.shape[2]}x{frames.shape[1]}"
+    size = f"{frame.shape[1]}x{frame.shape[0]}"
     return f"The {what} is {size} and the video {width}x{height}, so its {where} are cut off."
 
 
@@ -105,15 +126,14 @@ def _pixels(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(frames).permute(3, 0, 1, 2).unsqueeze(0).float() / 127.5 - 1
 
 
-def _fitted(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 (T, h, w, 3) -> (T, height, width, 3): scaled to cover that size, and what stands out cut off evenly."""
+def _fitted(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 (h, w, 3) -> (height, width, 3): scaled to cover that size, and what stands out cut off evenly."""
     import numpy as np
     from PIL import Image, ImageOps
 
-    if frames.shape[1:3] == (height, width):
-        return frames
-    size, how = (width, height), Image.Resampling.LANCZOS
-    return np.stack([np.asarray(ImageOps.fit(Image.fromarray(frame), size, how)) for frame in frames])
+    if frame.shape[:2] == (height, width):
+        return frame
+    return np.asarray(ImageOps.fit(Image.fromarray(frame), (width, height), Image.Resampling.LANCZOS))
 
 
 def _padded(frames: np.ndarray, height: int, width: int) -> np.ndarray:

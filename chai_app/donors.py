@@ -5,13 +5,13 @@ Nothing that goes wrong here costs the person a video: whatever is in doubt is a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from .cache import LatentCache, NewEntry, OlderCache, OpenClipEmbedder, Phrase, Schedule, Shape, UnknownEntry
+from .cache.entries import MOST_COUNT
 from .errors import BadRequest, ChaiError
 from .libraries import importing
 from .models import Model
@@ -38,10 +38,10 @@ CLEAN = "clean"  # the name of the finished latents in an entry
 
 
 class Donors:
-    """The cache of `settings` as one model sees it: its embedder, its fingerprint, its shapes."""
+    """The cache of `settings` as one model sees it: its embedder, its fingerprint, its shapes. One thread at a time."""
 
     def __init__(self, settings: Settings, model: Model, fingerprint: str) -> None:
-        self._settings, self._home, self._model, self._fingerprint = settings, settings.home, model, fingerprint
+        self._settings, self._home, self._model, self.fingerprint = settings, settings.home, model, fingerprint
         self._embedder: OpenClipEmbedder | None = None
         self._cache: LatentCache | None = None
 
@@ -67,7 +67,7 @@ class Donors:
 
     @property
     def _has_embedder(self) -> bool:
-        return self._model.folder is None or (self._model.folder / "embedder").is_dir()
+        return self._model.folder is None or self._model.embedder_folder is not None
 
     def find(self, request: GenerationRequest) -> Reuse:
         """Decide for a resolved request. Reads, and writes nothing.
@@ -112,7 +112,7 @@ class Donors:
                 entry = self._opened(writes=False).find(id)
             except UnknownEntry as error:
                 raise BadRequest(f"{error} Or say auto, full or fast.") from error
-            if entry.fingerprint != self._fingerprint:
+            if entry.fingerprint != self.fingerprint:
                 raise BadRequest(f"Entry {id} was made by another model: choose one that {self._model.name} made.")
             if entry.shape.latent != shape.latent:
                 raise BadRequest(
@@ -134,12 +134,12 @@ class Donors:
                 why = "all that the prompt names has words that the model has never seen"
             return Reuse("miss", full, why=(f"Miss: {why}.", *unknown))
         likeness = gate(self._settings.count_gate)
-        first = cache.lookup(wanted, self._fingerprint, shape, likeness)
+        first = cache.lookup(wanted, self.fingerprint, shape, likeness)
         decisions, left = [first], wanted
         # One donor for each thing that those before it do not show.
         while len(decisions) < request.donors and (last := decisions[-1].chosen) is not None:
             left = [entity for entity in left if entity.text not in last.serves]
-            further = cache.lookup(left, self._fingerprint, shape, likeness) if left else None
+            further = cache.lookup(left, self.fingerprint, shape, likeness) if left else None
             if further is None or not further.is_hit:
                 break
             decisions.append(further)
@@ -163,7 +163,8 @@ class Donors:
             ],
         )
 
-    def _hit(self, reuse: Reuse, donors: Sequence[Mapping[str, Any]]) -> Reuse:
+    @staticmethod
+    def _hit(reuse: Reuse, donors: Sequence[Mapping[str, Any]]) -> Reuse:
         """The same with these donors, of which the first is the one that it names; as it is if there are none."""
         if not donors:
             return reuse
@@ -175,20 +176,12 @@ class Donors:
             wanted=first["wanted"][0] if first["wanted"] else None,
             found=first.get("found"),
             similarity=first.get("similarity"),
-            full_seconds=self._full_seconds(first["entry_id"]),
             donors=tuple(donors),
         )
 
-    def _full_seconds(self, id: str) -> float | None:
-        """What the full run took that an entry is, or that its line of reuse began with."""
-        cache = self._opened(writes=False)
-        entry = cache.entry(id)
-        if entry is not None and entry.parent is not None:
-            entry = cache.entry(entry.root) if entry.root else None
-        return None if entry is None else entry.compute_seconds or None
-
-    def fetch(self, reuse: Reuse) -> tuple[Reuse, list[Donor], tuple[str, ...]]:
-        """What to attend to. A donor that cannot be read is left out of the outcome, with a sentence for each."""
+    def fetch(self, reuse: Reuse, is_private: bool) -> tuple[Reuse, list[Donor], tuple[str, ...]]:
+        """What to attend to. A donor that cannot be read is left out of the outcome, with a sentence for each; one that
+        is damaged is set aside, but not by a private run, which changes nothing."""
         if reuse.entry_id is None:
             return reuse, [], ()
         with importing():
@@ -196,7 +189,7 @@ class Donors:
 
             from .attention import Donor
 
-        cache = self._opened(writes=False)
+        cache = self._opened(writes=not is_private)
         donors, here, problems, bytes_read = [], [], [], 0
         for told in reuse.donors:
             entry = cache.entry(told["entry_id"])
@@ -219,13 +212,15 @@ class Donors:
 
         Returns: what the report says about reuse, and a sentence if something that should have been kept was not.
         """
-        reuse, request = generation.report.reuse, generation.request
+        report, reuse, request = generation.report, generation.report.reuse, generation.request
         shape = shape_of(request, self._model)
         assert reuse is not None
         if request.is_private or not self._has_embedder or reuse.outcome == "fast":
             return reuse, None
         if shape is None and not reuse.donors:
             return reuse, None
+        if report.model_fingerprint != self.fingerprint:
+            return reuse, "This video was not kept for reuse: the weights were changed meanwhile."
         try:
             cache = self._opened(writes=True)
             for entry in self._donors_of(cache, reuse):
@@ -235,6 +230,9 @@ class Donors:
             line = None if shape is None else self._line(cache, generation)
             if shape is None or line is None:
                 return reuse, None
+            lack = None if line else self._lack(report.steps, report.acceleration)
+            if lack is not None:
+                return reuse, f"This video was not kept for reuse: {lack}."
             entry = cache.insert(self._new_entry(cache, generation, shape, line))
         except ChaiError as error:
             return reuse, f"This video was not kept for reuse: {error}"
@@ -276,7 +274,7 @@ class Donors:
     def _new_entry(self, cache: LatentCache, generation: Generation, shape: Shape, line: Mapping[str, Any]) -> NewEntry:
         request, report = generation.request, generation.report
         return NewEntry(
-            fingerprint=self._fingerprint,
+            fingerprint=self.fingerprint,
             shape=shape,
             prompt=request.prompt,
             seed=request.seed or 0,
@@ -288,12 +286,26 @@ class Donors:
             **line,
         )
 
+    def _lack(self, steps: int, acceleration: str) -> str | None:
+        """Why a run without a donor is none that others should attend to; None for the model's own way of making one.
+
+        That is all of its own steps, and nothing left out but what its card says is left out: that was measured on the
+        model not to matter. So the preset balanced feeds the cache, and draft does not.
+        """
+        own = self._model.defaults
+        full_steps = self._settings.full_steps or own.num_inference_steps
+        if steps < full_steps:
+            return f"it took {steps} of the {full_steps} steps of a full run of {self._model.name}"
+        if acceleration not in ("none", own.acceleration):
+            return f"{acceleration} left out more than a full run of {self._model.name} does"
+        return None
+
     def role(self, plan: Plan) -> Role:
         """What a planned video is to others that are planned with it."""
         request, outcome = plan.request, plan.reuse.outcome
         mode = request.reuse or "auto"
         can_enter = shape_of(request, self._model) is not None and self._has_embedder
-        runs_in_full = outcome in ("miss", "full")
+        runs_in_full = outcome in ("miss", "full") and self._lack(plan.reuse.steps, plan.acceleration) is None
         stores = self._settings.store != "nothing" and not request.is_private
         return Role(outcome == "hit", mode == "auto" and outcome == "miss", can_enter and runs_in_full and stores)
 
@@ -359,6 +371,8 @@ def gate(setting: CountGate) -> CountLikeness:
 
 def count_of(named: Named) -> int | None:
     """The count under which an entity is filed and looked for."""
+    if named.count is not None and named.count > MOST_COUNT:
+        return None
     return named.count if named.count_range is None else CountRange(*named.count_range)
 
 
@@ -373,10 +387,9 @@ def embedder_for(model: Model) -> OpenClipEmbedder:
     """
     if model.folder is None:
         return published_embedder()
-    folder = model.folder / "embedder"
-    if not folder.is_dir():
+    if model.embedder_folder is None:
         raise BadRequest(f"The model {model.name} has no folder embedder, by which phrases are compared.")
-    return OpenClipEmbedder(f"local-dir:{folder}")
+    return OpenClipEmbedder(f"local-dir:{model.embedder_folder}")
 
 
 def published_embedder() -> OpenClipEmbedder:
@@ -394,7 +407,5 @@ def shape_of(request: GenerationRequest, model: Model, may_start: bool = False) 
     assert height and width and num_frames and fps, "not resolved"
     if request.num_loops > 1 or request.extend is not None or (request.image is not None and not may_start):
         return None
-    channels = json.loads((model.parts["transformer"] / "config.json").read_text(encoding="utf-8")).get(
-        "in_channels", 4
-    )
+    channels = model.transformer_setting("in_channels", 4)
     return Shape((channels, *latent_size(num_frames, height, width)), num_frames, height, width, fps)

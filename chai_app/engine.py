@@ -1,23 +1,24 @@
 """From a request to a video: plan it without a model, then carry it out. The room that all faces stand on.
 
-One engine keeps one model in memory, loaded when it is first needed. Any thread may ask; generations take turns.
+One engine keeps one model in memory, loaded when it is first needed. Any thread may ask; generations take turns, and
+so do looks into the cache, which are short.
 """
 
 from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .conditioning import like_its_start, read_start
+from .conditioning import like_its_start, look_at_start
 from .donors import Donors, shape_of
 from .enhance import DEMO as DEMO_ENHANCER
 from .enhance import Enhanced, Enhancer, OnText
 from .errors import BadRequest, Cancelled, ChaiError
-from .fingerprint import stamp
 from .libraries import importing
 from .loading import (
     LoadedModel,
@@ -37,8 +38,11 @@ from .preview import latent_preview
 from .prompt_notes import prompt_notes
 from .prompts import extract
 from .request import GenerationRequest, Plan, Reuse
+from .room import check_room
 from .run import Generation, OnStage, Progress, Run
+from .run_times import RunTimes
 from .settings import Settings
+from .texts import check_text
 from .written import with_written_options
 
 if TYPE_CHECKING:
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "Generation", "OnStage", "Progress", "RunOrder"]
 
 _MOST_AT_ONCE = 3_000
+_LONG_S = 900  # what takes longer is worth a word before it begins
 
 
 class Engine:
@@ -77,8 +82,10 @@ class Engine:
         self._recipe = recipe
         self._memory_host = memory_host
         self._turn = threading.Lock()
+        self._looking = threading.RLock()  # held by whoever uses `_donors`
         self._donors: Donors | None = None
         self._donors_key: tuple[object, ...] = ()
+        self._has_run = False
 
     def plan(self, request: GenerationRequest) -> Plan:
         """Settle everything that can be settled without the model, and find out what would go wrong.
@@ -103,11 +110,16 @@ class Engine:
                 f"MagCache needs to know {name}, which was not measured here: run python app.py bench magcache --model "
                 f"{name} --save, or choose first-block."
             )
-        start = read_start(request)
-        notes = (start.note,) if start is not None and start.note else ()
-        reuse = self._donors_for(model).find(request)
+        earlier_frames, note = look_at_start(request)
+        notes: tuple[str, ...] = () if note is None else (note,)
+        check_room(request, model, earlier_frames)
+        with self._donors_for(model) as donors:
+            reuse, fingerprint = donors.find(request), donors.fingerprint
         if request.adaptive_steps and reuse.outcome == "hit":
             reuse = replace(reuse, steps=hit_steps(reuse.similarity, reuse.steps, request.num_inference_steps or 0))
+        seconds = RunTimes(self.settings.home).expected(request, fingerprint, reuse.steps) or 0.0
+        if seconds > _LONG_S:
+            notes += (f"This will take about {_in_words(seconds)} here, going by earlier videos.",)
         return Plan(request, (*prompt_notes(request, model), *notes), reuse)
 
     def generate(
@@ -125,11 +137,14 @@ class Engine:
         Raises: Cancelled if stopped; ChaiError, in the words for the person.
         """
         with self._my_turn(cancel):
-            cache = self._donors_for(find_model(request.model or self._model, self.settings))
-            if not request.is_private:
-                cache.upgrade()
-            plan = self.plan(request)
-            reuse, donors, problems = cache.fetch(plan.reuse)
+            started = time.perf_counter()
+            model = find_model(request.model or self._model, self.settings)
+            with self._donors_for(model) as cache:
+                if not request.is_private:
+                    cache.upgrade()
+                plan = self.plan(request)
+                reuse, donors, problems = cache.fetch(plan.reuse, plan.request.is_private)
+                fingerprint = cache.fingerprint
             plan = replace(plan, reuse=reuse, notes=(*plan.notes, *problems))
             if problems and not donors:
                 plan = _without_donor(plan, problems[0])
@@ -139,10 +154,34 @@ class Engine:
             if plan.reuse.outcome == "hit":
                 request = request.with_fast_steps(plan.reuse.steps)
             plan = replace(plan, request=request)
-            generation = Run(plan, progress, cancel, on_stage).carry_out(self._load, donors, self._recipe)
-            reuse, note = cache.record(generation)
-            notes = generation.report.notes if note is None else (*generation.report.notes, note)
-            return replace(generation, report=replace(generation.report, reuse=reuse, notes=notes))
+
+            def load_as_planned(request: GenerationRequest) -> LoadedModel:
+                loaded = self._load(request)
+                if loaded.fingerprint != fingerprint:
+                    raise ChaiError(f"The weights of {loaded.model.name} were changed just now: ask again.")
+                return loaded
+
+            planned = time.perf_counter()
+            generation = Run(plan, progress, cancel, on_stage).carry_out(load_as_planned, donors, self._recipe)
+            made = time.perf_counter()
+            with self._donors_for(model) as cache:
+                reuse, note = cache.record(generation)
+            report = generation.report
+            reuse = replace(reuse, full_seconds=self._compare(generation))
+            seconds = {"plan": planned - started, **report.seconds, "keep": time.perf_counter() - made}
+            notes = report.notes if note is None else (*report.notes, note)
+            return replace(generation, report=replace(report, reuse=reuse, notes=notes, seconds=seconds))
+
+    def _compare(self, generation: Generation) -> float | None:
+        """What a full run would have taken in the place of a hit. A full run is remembered for those that follow."""
+        request, report, times = generation.request, generation.report, RunTimes(self.settings.home)
+        is_first, self._has_run = not self._has_run, True
+        is_plain = request.num_loops == 1 and request.extend is None and request.image is None
+        if not is_plain or report.reuse is None:
+            return None
+        if report.reuse.outcome in ("miss", "full") and not request.is_private:
+            times.add(request, report, is_first)
+        return times.usual(request, report) if report.reuse.outcome == "hit" else None
 
     def generate_batch(
         self,
@@ -186,6 +225,8 @@ class Engine:
             return not is_stopped and (on_text is None or on_text(number, text) is not False)
 
         is_watched = on_text is not None or cancel is not None
+        for prompt in prompts:
+            check_text("The prompt", prompt)
         with self._my_turn(cancel):
             machine = choose_machine(self._device, None, None)
             with memory_in_plain_words(machine, f"the enhancer {enhancer}", "close what else is using it"):
@@ -216,13 +257,15 @@ class Engine:
             many.append(i)
         orders: list[tuple[list[int], RunOrder]] = []
         for (name, *_), members in groups.items():
-            donors = self._donors_for(find_model(str(name), self.settings))
-            roles = [donors.role(plans[i]) for i in members]
-            try:
-                orders.append((members, arrange(roles, *donors.serving([plans[i].request.prompt for i in members]))))
-            except ChaiError:  # nobody can compare them, as without the embedder: they run as they came
-                hits = sum(role.is_hit for role in roles)
-                orders.append((members, RunOrder(tuple(range(len(members))), hits, hits)))
+            with self._donors_for(find_model(str(name), self.settings)) as donors:
+                roles = [donors.role(plans[i]) for i in members]
+                try:
+                    served = donors.serving([plans[i].request.prompt for i in members])
+                except ChaiError:  # nobody can compare them, as without the embedder: they run as they came
+                    hits = sum(role.is_hit for role in roles)
+                    orders.append((members, RunOrder(tuple(range(len(members))), hits, hits)))
+                    continue
+            orders.append((members, arrange(roles, *served)))
         places = tuple(members[place] for members, order in orders for place in order.places)
         expected = sum(order.expected_hits for _, order in orders)
         as_given = sum(order.hits_as_given for _, order in orders)
@@ -284,18 +327,21 @@ class Engine:
     def close(self) -> None:
         """Give the model's memory back, and save what speeds up the next look into the cache."""
         self.unload()
-        if self._donors is not None:
-            self._donors.close()
-
-    def _donors_for(self, model: Model) -> Donors:
-        """The cache as `model` sees it; the last one is kept open."""
-        key = (model.name, *stamp(model.parts.values()))
-        if self._donors is None or self._donors_key != key:
+        with self._looking:
             if self._donors is not None:
                 self._donors.close()
-            self._donors = Donors(self.settings, model, model.fingerprint(self.settings))
-            self._donors_key = key
-        return self._donors
+
+    @contextmanager
+    def _donors_for(self, model: Model) -> Iterator[Donors]:
+        """The cache as `model` sees it, for one thread at a time; the last one is kept open."""
+        with self._looking:
+            key = (model.name, model.stamp())
+            if self._donors is None or self._donors_key != key:
+                if self._donors is not None:
+                    self._donors.close()
+                self._donors = Donors(self.settings, model, model.fingerprint(self.settings))
+                self._donors_key = key
+            yield self._donors
 
     def _load(self, request: GenerationRequest) -> LoadedModel:
         model = find_model(request.model or self._model, self.settings)
@@ -303,7 +349,7 @@ class Engine:
 
     def _load_on(self, model: Model, machine: Machine) -> LoadedModel:
         import_libraries()
-        if self._loaded is None or (self._loaded.model, self._loaded.machine) != (model, machine):
+        if self._loaded is None or not self._loaded.is_still(model, machine):
             self._loaded = None  # two models at once may not fit
             if self._enhancer is not None and self._enhancer.name != DEMO_ENHANCER:
                 self._enhancer = None
@@ -311,7 +357,7 @@ class Engine:
                 self._memory_host.make_room(model.size_bytes, machine)
             elif machine.device == "cpu":
                 keep_freed_memory()
-            self._loaded = load(model, machine, self.settings)
+            self._loaded, self._has_run = load(model, machine, self.settings), False
         if self._memory_host is not None:
             self._memory_host.settle(self._loaded)
         return self._loaded
@@ -325,6 +371,14 @@ class Engine:
             yield
         finally:
             self._turn.release()
+
+
+def _in_words(seconds: float) -> str:
+    """90 minutes, 5 hours, 12 days."""
+    for unit, length in (("days", 86_400), ("hours", 3_600)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds / 60:.0f} minutes"
 
 
 def _without_donor(plan: Plan, problem: str) -> Plan:

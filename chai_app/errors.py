@@ -30,5 +30,9 @@ class CannotWrite(ChaiError):
     """A file or folder that cannot be written: not there, not permitted, or the disk is full."""
 
 
+class CannotRead(ChaiError):
+    """A file that is there and cannot be read just now: not permitted, or the system has nothing left to read with."""
+
+
 class Cancelled(Exception):
     """A run that was stopped on purpose; not an error, so it is not a `ChaiError`."""

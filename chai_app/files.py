@@ -21,7 +21,7 @@ def remembered(path: Path) -> dict[str, Any]:
     """The JSON object in a file that remembers what can be found out again; empty where none is whole."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 

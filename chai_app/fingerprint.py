@@ -16,14 +16,15 @@ _REMEMBERED_BYTES = 2**26  # smaller files are read again within milliseconds
 _HUB_BLOB = re.compile(r"[0-9a-f]{64}")
 
 
-Stamp = tuple[tuple[str, int, int], ...]
+Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 def stamp(folders: Iterable[Path]) -> Stamp:
-    """What changes when a file in one of `folders` does, at the cost of looking: path, bytes, time of change in ns."""
+    """What changes when a file in one of `folders` does, at the cost of looking: path, bytes, and two times in ns. Of
+    these a copy can bring along the one when its content was written, but not the one when it came here."""
     files = sorted(file for folder in folders for file in folder.iterdir() if file.is_file())
     found = ((str(file), file.stat()) for file in files)
-    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in found)
+    return tuple((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns) for name, status in found)
 
 
 def fingerprint(folders: Iterable[tuple[str, Path]], memory: Path) -> str:
@@ -31,7 +32,7 @@ def fingerprint(folders: Iterable[tuple[str, Path]], memory: Path) -> str:
 
     Args:
         folders: (name of the part, its folder); the name counts, the place does not.
-        memory: a JSON file that remembers the checksums of large files by path, size and time of change; it may not
+        memory: a JSON file that remembers the checksums of large files by path, size and times of change; it may not
             exist, and a place that cannot be written only means that nothing is remembered.
     """
     before = remembered(memory)
@@ -51,7 +52,7 @@ def _checksum(path: Path, known: dict[str, str]) -> str:
     if blob.parent.name == "blobs" and _HUB_BLOB.fullmatch(blob.name):
         return blob.name
     status = blob.stat()
-    key = f"{blob}|{status.st_size}|{status.st_mtime_ns}"
+    key = f"{blob}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
     if key in known:
         return known[key]
     with blob.open("rb") as file:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import BadMedia, BadRequest, ChaiError
+from .errors import BadRequest, ChaiError
 from .files import whole_file
 from .models import find_model
 from .pictures import small_moving_picture
@@ -51,13 +51,7 @@ class Gallery:
 
     def items(self, words: str = "") -> list[Item]:
         """Newest first; with words, those whose prompt, seed or name has all of them."""
-        try:
-            files = [(file.name, file.stat()) for file in os.scandir(self.folder) if file.is_file()]
-        except OSError:
-            return []
-        shown = [
-            (name, stat) for name, stat in files if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        ]
+        shown = list(self._files())
         with self._lock:
             known = {}
             for name, stat in shown:
@@ -67,6 +61,19 @@ class Gallery:
         wanted = words.lower().split()
         found = [item for item in known.values() if all(word in _text_of(item) for word in wanted)]
         return sorted(found, key=lambda item: (-item.modified, item.name))
+
+    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """What is shown, as far as it is still there when its turn comes."""
+        try:
+            files = list(os.scandir(self.folder))
+        except OSError:
+            return
+        for file in files:
+            is_ours = Path(file.name).suffix.lower() in SUFFIXES and not file.name.startswith(".")
+            with suppress(OSError, UnicodeError):
+                if is_ours and file.is_file():
+                    file.name.encode()  # a page could not show it otherwise
+                    yield file.name, file.stat()
 
     def item(self, name: str) -> Item | None:
         """The file called `name`, if it is in the folder."""
@@ -152,11 +159,8 @@ def settings_in(path: Path) -> tuple[GenerationRequest | None, Report | None]:
     ours = read_metadata(path).get("chai")
     if not isinstance(ours, dict) or "request" not in ours:
         return None, None
-    try:
-        request = GenerationRequest.from_json(ours["request"])
-        return request, Report.from_json(ours["report"]) if "report" in ours else None
-    except TypeError as error:
-        raise BadMedia(f"The settings in {path.name} are damaged.") from error
+    request = GenerationRequest.from_json(ours["request"])
+    return request, Report.from_json(ours["report"]) if "report" in ours else None
 
 
 def _text_of(item: Item) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .checked import check_fields
 from .errors import BadRequest, Cancelled, ChaiError
 from .jobs_file import JobsFile
 from .private_folder import PrivateFolder
@@ -72,8 +73,12 @@ class Job:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Job:
-        """The job in `values`. Raises: BadRequest, KeyError, TypeError, ValueError for what is none."""
+        """The job in `values`. Raises: BadRequest, KeyError, TypeError for what is none."""
         report, file = values["report"], values["file"]
+        inside = ("request", "report", "file")
+        check_fields(cls, {name: value for name, value in values.items() if name not in inside})
+        if not isinstance(file, str | None):
+            raise TypeError(f"file is {file!r}")
         return cls(
             **{
                 **values,

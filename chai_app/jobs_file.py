@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import CannotWrite, ChaiError
+from .errors import CannotRead, CannotWrite, ChaiError
 from .files import whole_file
 
 try:
@@ -46,14 +46,22 @@ class JobsFile:
                 ) from error
 
     def read(self) -> list[dict[str, Any]]:
-        """The jobs, none if there is no file; one that cannot be read is set aside under another name."""
+        """The jobs, none if there is no file; one that is damaged is set aside under another name.
+
+        Raises: CannotRead if it cannot be read just now, which says nothing about the jobs in it.
+        """
         try:
             values = json.loads(self.path.read_text(encoding="utf-8"))
             if values["schema"] != _SCHEMA or not isinstance(values["jobs"], list):
                 raise ValueError(f"schema {values['schema']}")
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise CannotRead(
+                f"{self.path} cannot be read just now ({error.strerror}), and the queue is in it: see who has it, and "
+                f"start again."
+            ) from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             aside = self.path.with_suffix(".unreadable.json")
             _log.warning("%s cannot be read (%s): it is %s now, and the queue starts empty", self.path, error, aside)
             self.path.replace(aside)

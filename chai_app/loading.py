@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import BadRequest, ChaiError
+from .fingerprint import Stamp
 from .libraries import importing
 from .mag_ratios import ratios_of
 from .models import Model
@@ -47,6 +48,11 @@ class LoadedModel:
     pipeline: OpenSoraPipeline
     notes: tuple[str, ...] = ()
     mag_ratios: tuple[float, ...] = ()
+    stamp: Stamp = ()
+
+    def is_still(self, model: Model, machine: Machine) -> bool:
+        """Whether this is that model on that machine, with the weights as they are on the disk now."""
+        return (self.model, self.machine, self.stamp) == (model, machine, model.stamp())
 
 
 class MemoryHost(Protocol):
@@ -102,10 +108,14 @@ def load(model: Model, machine: Machine, settings: Settings) -> LoadedModel:
     quantization = _int8_weights() if settings.text_encoder == "int8" else None
     notes = () if quantization is None else ("The text encoder's weights have 8 bits (CHAI_TEXT_ENCODER).",)
     with memory_in_plain_words(machine, f"the model {model.name}", "close what else is using it"):
+        stamp = model.stamp()
         pipeline = _load_pipeline(model, machine, quantization)
+        fingerprint = model.fingerprint(settings)
+        if model.stamp() != stamp:
+            raise ChaiError(f"The weights of {model.name} were changed while they were read: ask again.")
         if settings.compile != "off":
             _compile(pipeline, settings.compile)
-        return LoadedModel(model, machine, model.fingerprint(settings), pipeline, notes, ratios_of(model, settings))
+        return LoadedModel(model, machine, fingerprint, pipeline, notes, ratios_of(model, settings), stamp)
 
 
 @contextmanager

@@ -13,11 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .errors import BadRequest, ChaiError, DamagedCheckpoint, MissingWeights
+from .checked import check_fields
+from .errors import BadRequest, CannotRead, ChaiError, DamagedCheckpoint, MissingWeights
 from .fingerprint import Stamp, fingerprint, stamp
 from .only_data import check_only_data
-from .request import RequestDefaults
+from .request import GenerationRequest, RequestDefaults
 from .settings import BUNDLED_MODELS, Settings
+from .texts import check_text
 from .vocabulary import Vocabulary
 from .weights import check_weights
 
@@ -72,13 +74,37 @@ class Model:
         file = None if self.folder is None else self.folder / "tokenizer" / "tokenizer.json"
         return file if file is not None and file.is_file() else None
 
+    def transformer_setting(self, name: str, usual: int) -> int:
+        """A whole number in the transformer's config.json, `usual` where it is left out.
+
+        Raises: DamagedCheckpoint for what is none.
+        """
+        path = self.parts["transformer"] / "config.json"
+        value = _read_json(path).get(name, usual)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise DamagedCheckpoint(f"{path} is damaged ({name} is {str(value)[:40]!r}): fetch the model again.")
+        return value
+
+    @property
+    def _folders(self) -> dict[str, Path]:
+        """Everything that a video is made by, by its part."""
+        extra = {} if self.folder is None else {name: self.folder / name for name in ("tokenizer", "scheduler")}
+        return {**self.parts, **{name: path for name, path in extra.items() if path.is_dir()}}
+
+    @property
+    def embedder_folder(self) -> Path | None:
+        """The text-image model by which phrases are compared, if the model brings one."""
+        folder = None if self.folder is None else self.folder / "embedder"
+        return folder if folder is not None and folder.is_dir() else None
+
     def fingerprint(self, settings: Settings) -> str:
         """16 hexadecimal digits made of the content of weights and settings, remembered in `settings.home`."""
-        folders = dict(self.parts)
-        if self.folder is not None:
-            extra = {name: self.folder / name for name in ("tokenizer", "scheduler")}
-            folders |= {name: path for name, path in extra.items() if path.is_dir()}
-        return fingerprint(folders.items(), settings.home / "fingerprints.json")
+        return fingerprint(self._folders.items(), settings.home / "fingerprints.json")
+
+    def stamp(self) -> Stamp:
+        """What changes when a file of the model does, its embedder's included; milliseconds."""
+        embedder = [] if self.embedder_folder is None else [self.embedder_folder]
+        return stamp([*self._folders.values(), *embedder])
 
 
 @dataclass(frozen=True)
@@ -155,26 +181,36 @@ def _read_folder_as_of(folder: Path, _stamp: Stamp) -> Model:
     check_only_data(folder)
     for part in parts.values():
         check_weights(part)
-    card = _read_card(folder / "chai.json")
+        _read_json(part / "config.json")
+    card_path = folder / "chai.json"
+    card = _read_json(card_path) if card_path.is_file() else {}
     try:
         known = {f.name for f in fields(RequestDefaults)}
-        defaults = RequestDefaults(**{k: v for k, v in card.get("defaults", {}).items() if k in known})
+        own = {k: v for k, v in card.get("defaults", {}).items() if k in known}
+        check_fields(RequestDefaults, own)
+        defaults = RequestDefaults(**own)
+        GenerationRequest("a request that leaves all open").resolved(defaults)
         vocabulary = Vocabulary.from_json(card["vocabulary"]) if "vocabulary" in card else None
-        name, about = card.get("name", folder.resolve().name), card.get("about", "")
+        name, about = str(card.get("name", folder.resolve().name)), str(card.get("about", ""))
         mag_ratios = tuple(float(ratio) for ratio in card.get("mag_ratios", ()))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DamagedCheckpoint(f"{folder / 'chai.json'} is damaged ({error}): fetch the model again.") from error
+        check_text("name", name)
+        check_text("about", about)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, BadRequest) as error:
+        raise DamagedCheckpoint(f"{card_path} is damaged ({str(error).rstrip('.')}): fetch the model again.") from error
     return Model(name, about, parts, folder, defaults, vocabulary, mag_ratios)
 
 
-def _read_card(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a settings file of a model. Raises: DamagedCheckpoint; CannotRead if the system refuses."""
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("no object")
+    except OSError as error:
+        raise CannotRead(f"{path} cannot be read ({error.strerror}): see who may read it.") from error
+    except (ValueError, RecursionError) as error:
         raise DamagedCheckpoint(f"{path} is no JSON ({error}): fetch the model again.") from error
-    return card if isinstance(card, dict) else {}
+    return values
 
 
 def _find_released(settings: Settings) -> Model:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
-from .errors import BadRequest
+from .errors import BadRequest, DamagedCheckpoint
 from .opensora.caption_cleaning import clean_caption
 from .opensora.prompt_format import split_loops, with_scores
 from .prompts import Entities, extract
@@ -40,7 +39,7 @@ def prompt_notes(request: GenerationRequest, model: Model) -> tuple[str, ...]:
         notes.append(_other_size(request, model))
         notes.append(model.vocabulary.note(" ".join(text for _, text in split_loops(request.prompt)), model.name))
     if model.tokenizer_file is not None:
-        limit = json.loads((model.parts["transformer"] / "config.json").read_text()).get("model_max_length", 300)
+        limit = model.transformer_setting("model_max_length", 300)
         notes += [_cut_off(text, model.tokenizer_file, limit) for text in texts]
     return tuple(note for note in notes if note)
 
@@ -98,7 +97,10 @@ def _cut_off(text: str, tokenizer_file: Path, limit: int) -> str | None:
     """A sentence that tells what of a cleaned text lies behind `limit` tokens (the mark at the end is one of them)."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    try:
+        tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    except Exception as error:  # the library raises nothing narrower
+        raise DamagedCheckpoint(f"{tokenizer_file} is damaged ({error}): fetch the model again.") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     encoding = tokenizer.encode(text)

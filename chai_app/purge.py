@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def find_traces(
         path
         for path in files
         if str(path) in started_from
-        or _fits(selection, path.stat().st_mtime, _prompt_of(path))
+        or _fits(selection, _modified(path), _prompt_of(path))
         or (not by_date and path.suffix.lower() == ".zip")
     ]
     return Traces(tuple(cache.entries(selection)), tuple(items), tuple(over), tuple(gone))
@@ -107,6 +108,14 @@ def _prompt_of(path: Path) -> str | None:
         request, _ = settings_in(path)
         return None if request is None else request.prompt
     return None
+
+
+def _modified(path: Path) -> float:
+    """Seconds since 1970; of a file that has just gone, now."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
 
 
 def _fits(selection: Selection, moment: float, prompt: str | None) -> bool:

@@ -1,7 +1,8 @@
 """What a person asks for, and what came of it: the values that cross rooms and are stored in every video.
 
 `GenerationRequest` is checked once, where it is made. A field that is None means "as the model likes it";
-`resolved` fills those in, and a resolved request (seed included) repeats its video exactly.
+`resolved` fills those in, and a resolved request (seed included) repeats its video exactly: with the same weights,
+libraries, device and number of threads.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
+from .checked import check_fields
 from .errors import BadRequest
 from .presets import ACCELERATIONS, DEFAULT_PRESET, FEWEST_TO_ACCELERATE, PRESETS, Preset
+from .texts import check_text
 
 DTYPES = ("fp32", "bf16", "fp16")
 OFFLOADS = ("none", "model", "sequential")
@@ -22,6 +25,7 @@ MAX_SEED = 2**63 - 1
 MOST_DONORS = 8
 
 _DEVICE = re.compile(r"(cpu|mps|cuda(:\d+)?)")
+_ENTRY_ID = re.compile(r"[0-9a-f]{16}")
 
 # field: (least, most, what the person reads). Bounds are wide on purpose: they catch slips, not taste.
 _INTEGER_RANGES: dict[str, tuple[int, int, str]] = {
@@ -124,6 +128,7 @@ class GenerationRequest:
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise BadRequest("The prompt is empty: say in a few words what the video should show.")
+        check_text("The prompt", self.prompt)
         for name in ("negative_prompt", "model", "camera_motion", "image", "extend", "reuse", "original_prompt"):
             _check_text(name, getattr(self, name))
         for name, (least, most, words) in _INTEGER_RANGES.items():
@@ -211,8 +216,8 @@ class Reuse:
     the donor's own, similarity their cosine times the likeness of the counts. why are sentences for the person,
     candidates every entry that was considered.
     What a run adds: reused_steps (counted from 1), start_level if it began below all noise, the guidance_scale that it
-    had, stored_entry_id, bytes read and written, and full_seconds, what the donor's own full run took without loading
-    the model.
+    had, stored_entry_id, bytes read and written, and full_seconds, what full runs of this model and size usually take
+    on this machine, without loading the model; None where too few are known.
     donors are all entries that were attended to, the one named above first, as entry_id, entry_prompt, wanted (the
     phrases of the prompt that it serves), found and similarity.
     """
@@ -251,8 +256,14 @@ class Reuse:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The outcome in `values`; fields that this version does not know are passed over."""
+        """The outcome in `values`; fields that this version does not know are passed over.
+
+        Raises: TypeError for a value that makes no sense.
+        """
         known: dict[str, Any] = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        check_fields(cls, known)
+        for told in (*known.get("candidates", ()), *known.get("donors", ())):
+            _check_told(told)
         lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
         return cls(**known | lists)
 
@@ -284,8 +295,10 @@ class Report:
     """What a run did.
 
     model_fingerprint names the weights by their content. height, width (px), num_frames and fps are those of the
-    finished video, which may be longer (loops, extension) than the request's. seconds holds the stages load, text,
-    denoise, decode and write (write only once it is known: a file cannot hold the time of its own writing).
+    finished video, which may be longer (loops, extension) than the request's. seconds holds the stages start (of the
+    program, before its first video), plan, load, text, denoise, decode, keep and write (write only once it is known: a
+    file cannot hold the time of its own writing). threads is how many worked on a CPU: with another number the same
+    request makes a video that differs by rounding.
     acceleration is what reused within the run; with few steps nothing does, whatever was asked for.
     latents_sha256 is the checksum of the final latents: two runs with the same one made the same video.
     """
@@ -305,6 +318,7 @@ class Report:
     notes: tuple[str, ...] = ()
     reuse: Reuse | None = None
     acceleration: str = "none"
+    threads: int | None = None
 
     def guidance_scale(self, request: GenerationRequest) -> float:
         """What the video was guided by, in a run of `request`; 0 where a report of an earlier version does not tell."""
@@ -318,8 +332,8 @@ class Report:
 
     @property
     def making_seconds(self) -> float:
-        """Seconds from prompt to frames: all stages but loading the model and writing the file."""
-        return math.fsum(seconds for stage, seconds in self.seconds.items() if stage not in ("load", "write"))
+        """Seconds from prompt to frames: what the model itself takes, once it is loaded."""
+        return math.fsum(self.seconds.get(stage, 0.0) for stage in ("text", "denoise", "decode"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`; `from_json` gives an equal report back."""
@@ -329,14 +343,29 @@ class Report:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The report in `values`; fields that this version does not know are passed over.
 
-        Raises: BadRequest if a field is missing.
+        Raises: BadRequest if a field is missing, or has a value that makes no sense.
         """
-        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         try:
-            reuse = Reuse.from_json(known["reuse"]) if known.get("reuse") else None
+            known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+            reuse = Reuse.from_json(known.pop("reuse")) if known.get("reuse") else None
+            check_fields(cls, known)
+            if any(seconds < 0 for seconds in known.get("seconds", {}).values()):
+                raise TypeError("seconds are below 0")
             return cls(**{**known, "notes": tuple(known.get("notes", ())), "reuse": reuse})
-        except (AttributeError, TypeError):
-            raise BadRequest("This is not a report of ours: fields are missing.") from None
+        except (AttributeError, KeyError, TypeError) as error:
+            raise BadRequest(f"This is not a report of ours ({error}).") from None
+
+
+def _check_told(told: Mapping[str, Any]) -> None:
+    """What a report tells of an entry. Raises: TypeError for a value that makes no sense."""
+    numbers = [told.get(name) for name in ("score", "similarity", "count_likeness", "covers")]
+    texts = [told.get(name) for name in ("entry_prompt", "prompt", "kind", "found", "lost_because", "counts")]
+    if not isinstance(told.get("entry_id"), str) or not _ENTRY_ID.fullmatch(told["entry_id"]):
+        raise TypeError(f"entry_id is {str(told.get('entry_id'))[:40]!r}")
+    if not all(number is None or (isinstance(number, int | float) and abs(number) < 1e6) for number in numbers):
+        raise TypeError("a score is no number")
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise TypeError("a phrase is no text")
 
 
 def _of_preset(preset: Preset, defaults: RequestDefaults) -> dict[str, Any]:
@@ -352,6 +381,8 @@ def _of_preset(preset: Preset, defaults: RequestDefaults) -> dict[str, Any]:
 def _check_text(name: str, value: object) -> None:
     if value is not None and (not isinstance(value, str) or (not value.strip() and name != "negative_prompt")):
         raise BadRequest(f"{name} must be a text that is not blank, not {value!r}.")
+    if isinstance(value, str):
+        check_text(name, value)
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

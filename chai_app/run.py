@@ -117,6 +117,7 @@ class Run:
             notes=(*self.plan.notes, *late_prompt_notes(request, loaded), *loaded.notes),
             reuse=reuse,
             acceleration=self.plan.acceleration,
+            threads=_threads() if machine.device == "cpu" else None,
         )
         return Generation(request, frames, latents, report.fps, report)
 
@@ -222,6 +223,12 @@ class Run:
             raise Cancelled
         if self.cancel is not None and self.cancel.is_set():
             raise Cancelled
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _wait_for_gpu() -> None:

@@ -40,7 +40,8 @@ class Settings:
 
     reuse_depth is the most generations of reuse between an entry and a full run; it matters where hits enter.
     count_gate says how counts that differ weigh when phrases are compared. compile is for the transformer's blocks,
-    text_encoder how many bits its weights have.
+    text_encoder how many bits its weights have. full_steps is from how many steps on a run counts as a full one, which
+    others may attend to; None: the model's own number. It is for measurements, and no variable sets it.
     Raises: BadRequest for a value that there is not.
     """
 
@@ -52,6 +53,7 @@ class Settings:
     count_gate: CountGate = "on"
     compile: Compile = "off"
     text_encoder: TextEncoder = "full"
+    full_steps: int | None = None
 
     def __post_init__(self) -> None:
         _check_choice("CHAI_STORE", self.store, Store)

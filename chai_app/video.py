@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ _SELF_CONTAINED = (
     "mov,matroska,avi,gif,apng,mpegts,mpeg,ogg,flv,asf,m4v,h264,hevc,ivf,mjpeg,"
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
+_MOST_FPS = 1000
 _FRAME_NAME = re.compile(r"\d{4,}\.png")
 
 
@@ -106,32 +107,73 @@ def write_video(
     return WrittenVideo(target, _size_bytes(target), notes)
 
 
-def read_video(path: Path) -> Clip:
+def read_video(path: Path, fitted: Callable[[np.ndarray], np.ndarray] | None = None) -> Clip:
     """All frames of a video, a gif, a picture, or a folder of png frames.
 
+    Args:
+        fitted: makes another picture of each frame, uint8 (H, W, 3), as soon as it is decoded: one frame alone is
+            held at the size that the file has.
     Raises: BadMedia if it is not there or cannot be read.
     """
     import numpy as np
 
+    with _opened(path) as (frames, fps, _):
+        return Clip(np.stack([frame if fitted is None else fitted(frame) for frame in frames]), fps)
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What is known of a video without reading it: its first frame, uint8 (H, W, 3), frames per second, and about how
+    many frames it has."""
+
+    frame: np.ndarray
+    fps: float
+    num_frames: int
+
+
+def glimpse(path: Path) -> Glimpse:
+    """Look at a video as `read_video` would read it, at the cost of one frame.
+
+    Raises: BadMedia if it is not there or cannot be read.
+    """
+    with _opened(path) as (frames, fps, num_frames):
+        return Glimpse(next(frames), fps, num_frames)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Iterator[np.ndarray], float, int]]:
+    """The frames of a video, decoded as they are asked for, frames per second, and about how many there are."""
     if path.is_dir():
         pictures = sorted(path.glob("*.png"))
         if not pictures:
             raise BadMedia(f"The folder {path} holds no png frames.")
-        return Clip(np.stack([read_image(p) for p in pictures]), _told_fps(path) or 24)
+        yield map(read_image, pictures), _told_fps(path) or 24, len(pictures)
+        return
     import av
     from av.video.reformatter import Interpolation
 
     check_is_file(path, "video")
 
     try:
-        with _opened(path) as container:
+        with _container(path) as container:
             stream = container.streams.video[0]
             # The plain way (rgb24) truncates and darkens each reading by 1.3 of 255; this one is right to 0.3.
             exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-            frames = [frame.to_ndarray(format="gbrp", interpolation=exact) for frame in container.decode(stream)]
-            return Clip(np.stack(frames), _told_fps(path) or float(stream.average_rate or 24))
-    except (av.error.FFmpegError, IndexError, ValueError) as error:  # no stream, no frames, frames of several sizes
+            frames = (_pixels_of(frame, exact) for frame in container.decode(stream))
+            fps = _told_fps(path) or float(stream.average_rate or 24)
+            seconds = (container.duration or 0) / av.time_base
+            yield frames, fps, stream.frames or round(seconds * fps)
+    except (
+        av.error.FFmpegError,
+        IndexError,
+        ValueError,
+        StopIteration,
+    ) as error:  # no stream, no frames, many sizes
         raise BadMedia(f"{path} is not a video that can be read: choose an mp4, webm or gif file.") from error
+
+
+def _pixels_of(frame: av.VideoFrame, interpolation: int) -> np.ndarray:
+    return frame.to_ndarray(format="gbrp", interpolation=interpolation)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -148,7 +190,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     comment = picture_comment(path) if path.suffix.lower() in (".png", ".gif") else _container_comment(path)
     try:
         values = json.loads(comment)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or so deep that nobody wrote it
         return {}
     return values if isinstance(values, dict) else {}
 
@@ -193,7 +235,7 @@ def _encode(path: Path, frames: np.ndarray, fps: float, tags: Mapping[str, str],
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[av.container.InputContainer]:
+def _container(path: Path) -> Iterator[av.container.InputContainer]:
     """A media file to read, and nothing but that file: FFmpeg is given its bytes, no name beside which to look, and no
     way to open another."""
     import av
@@ -207,7 +249,7 @@ def _container_comment(path: Path) -> str:
     import av
 
     try:
-        with _opened(path) as container:
+        with _container(path) as container:
             found = (container.metadata.get(key) for key in ("comment", "COMMENT"))  # Matroska shouts
             return next((text for text in found if text), "")
     except (av.error.FFmpegError, ValueError) as error:
@@ -240,9 +282,10 @@ def _check_replaceable(target: Path) -> None:
 def _told_fps(path: Path) -> float | None:
     """Frames per second by our metadata: frames in a folder have none of their own, a gif rounds them."""
     try:
-        return float(read_metadata(path)["chai"]["report"]["fps"])
-    except (KeyError, TypeError, ValueError):
+        fps = float(read_metadata(path)["chai"]["report"]["fps"])
+    except (KeyError, TypeError, ValueError, OverflowError, BadMedia):
         return None
+    return fps if 0 < fps <= _MOST_FPS else None
 
 
 def _size_bytes(path: Path) -> int:

@@ -31,7 +31,7 @@ def check_weights(folder: Path) -> None:
 def _shards(index: Path) -> set[Path]:
     try:
         return {index.parent / name for name in json.loads(index.read_text())["weight_map"].values()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedCheckpoint(f"The list of weights files {index} is damaged: fetch the model again.") from error
 
 
@@ -44,8 +44,8 @@ def _check_safetensors(path: Path) -> None:
             if not 2 <= header_bytes <= min(_LONGEST_HEADER_BYTES, size_bytes - 8):
                 raise ValueError("no header")
             header = json.loads(file.read(header_bytes))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
             raise DamagedCheckpoint(f"The weights file {path} is damaged: fetch the model again.") from error
     whole_bytes = 8 + header_bytes + max(ends, default=0)
     if size_bytes != whole_bytes:

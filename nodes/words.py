@@ -116,4 +116,4 @@ def _gain(report: Report) -> str:
     if reuse is None or not reuse.full_seconds or not report.making_seconds:
         return ""
     times = reuse.full_seconds / report.making_seconds
-    return f", {times:.1f} times as fast as its donor's full run ({reuse.full_seconds:.1f} s)"
+    return f", {times:.1f} times as fast as a full run ({reuse.full_seconds:.1f} s)"

@@ -174,7 +174,8 @@ def test_json_goes_to_a_file_or_to_standard_output_alone(run, tmp_path):
     run("generate", PROMPT, "-o", "a.mp4", "--seed", 7, "--json", "a.json")
     (told,) = json.loads((tmp_path / "a.json").read_text())["videos"]
     assert told["file"] == "a.mp4" and told["request"]["seed"] == 7
-    assert set(told["report"]["seconds"]) == {"load", "text", "denoise", "decode", "write"}
+    stages = ["start", "plan", "load", "text", "denoise", "decode", "keep", "write"]
+    assert list(told["report"]["seconds"]) == stages
     result = run("generate", PROMPT, "-o", "b.mp4", "--seed", 7, "--json", "-")
     assert json.loads(result.stdout)["videos"][0]["file"] == "b.mp4"
     assert "b.mp4" in result.stderr

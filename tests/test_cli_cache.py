@@ -21,6 +21,7 @@ from chai_app.cli import app
 from chai_app.cli.cache_choice import bytes_of, embedder_of, moment, unknown_words
 from chai_app.cli.cache_show import ago, percent
 from chai_app.errors import BadRequest
+from chai_app.models import Model
 from chai_app.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -305,7 +306,7 @@ def test_search_refuses_what_it_cannot_look_for(run, tmp_path, monkeypatch):
     monkeypatch.setenv("CHAI_HOME", str(tmp_path / "home"))
     for name, words in (("sora", "There is no model 'sora'"), ("tiny", "has no folder embedder")):
         if name == "tiny":
-            monkeypatch.setattr("chai_app.models.find_model", lambda *_: SimpleNamespace(name="tiny", folder=tmp_path))
+            monkeypatch.setattr("chai_app.models.find_model", lambda *_: Model("tiny", "", {}, tmp_path))
         result = CliRunner().invoke(app, ["cache", "search", "ball", "-m", name])
         assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1
 
@@ -321,13 +322,13 @@ def test_the_demo_model_brings_its_embedder():
 def test_pinned_entries_stay_and_unpinned_ones_may_leave(run, home, fill):
     _, blue, red = fill()
     assert run("pin", red[:8], blue, red).stdout.startswith("Pinned 2 entries, 688 B:")
-    result = run("budget", "0B")
+    result = run("budget", "0B", "--yes")
     assert left(home) == NEWEST_FIRST[1:]
     assert "Evicted because of it: 1 entry, 920 B:" in result.stdout
     assert "Pinned entries alone exceed the budget" in result.stdout
     assert run("unpin", blue, "--json", "out.json").stdout.startswith("Unpinned 1 entry")
     assert [entry["is_pinned"] for entry in json.loads(Path("out.json").read_text())["entries"]] == [False]
-    run("budget", "0B")
+    run("budget", "0B", "--yes")
     assert left(home) == NEWEST_FIRST[2:]
 
 
@@ -449,11 +450,21 @@ def test_the_budget_is_shown_and_set_and_what_left_because_of_it_is_told(run, to
     assert told("budget") == {"budget_bytes": 5_000_000_000, "policy": "lru", "bytes": full_bytes, "evicted": []}
     result = run("budget", "2", "GB", "--policy", "lfu")
     assert "2.0 GB" in result.stdout and "lfu (fewest hits leaves first)" in result.stdout
-    evicted = told("budget", "400B")["evicted"]
+    evicted = told("budget", "400B", "--yes")["evicted"]
     assert [entry["prompt"] for entry in evicted] == [NEWEST_FIRST[1], NEWEST_FIRST[0]]
     assert left(home) == NEWEST_FIRST[2:]
     figures = told("budget", "--policy", "lcbfu")
     assert figures == {"budget_bytes": 400, "policy": "lcbfu", "bytes": ENTRY_BYTES, "evicted": []}
+
+
+def test_a_budget_that_evicts_asks_first(run, told, home, fill):
+    fill()
+    result = run("budget", "400B", answer="n\n")
+    assert "This evicts" in result.stdout and "Nothing was changed." in result.stdout
+    assert told("budget")["budget_bytes"] == 5_000_000_000 and left(home) == NEWEST_FIRST
+    assert "nothing was changed: add --yes" in run("budget", "400B", exit_code=2).stderr
+    assert "Evicted because of it" in run("budget", "400B", answer="y\n").stdout
+    assert len(left(home)) == 1
 
 
 @pytest.mark.parametrize(
@@ -528,7 +539,7 @@ def test_import_says_what_left_to_make_room(run, fill, tmp_path, monkeypatch):
     fill()
     run("export", "red.zip", "--entity", "red ball")
     run("rm", "--entity", "red ball", "--yes")
-    run("budget", f"{ENTRY_BYTES + LARGER_ENTRY_BYTES + 100}B")
+    run("budget", f"{ENTRY_BYTES + LARGER_ENTRY_BYTES + 100}B", "--yes")
     result = run("import", "red.zip")
     assert "Imported 1 entry, 344 B:" in result.stdout and "Evicted to make room: 1 entry" in result.stdout
     assert left(tmp_path / "home") == [NEWEST_FIRST[2], NEWEST_FIRST[0]]
@@ -539,7 +550,7 @@ def test_an_export_leaves_out_what_is_damaged_and_says_so(run, home, fill):
     (home / "latents" / f"{boat}.safetensors").write_bytes(b"damaged")
     result = run("export", "all.zip")
     assert result.stdout.startswith("2 entries in all.zip")
-    assert f"note Entry {boat} was left out: its latents are damaged or missing." in result.stdout
+    assert f"note Entry {boat} was left out: its latents file has 7 bytes" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Plans cost nothing, videos repeat bit by bit, and whatever goes wrong is said in one sentence. Real tiny model."""
 
+import os
+import re
 import shutil
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from chai_app.engine import Engine, Generation
 from chai_app.errors import BadMedia, BadRequest, Cancelled, ChaiError, DamagedCheckpoint
 from chai_app.loading import Machine, choose_machine
 from chai_app.request import GenerationRequest, Report
-from chai_app.settings import Settings
+from chai_app.settings import BUNDLED_MODELS, Settings
 from chai_app.video import read_metadata, read_video, write_video
 
 PROMPT = "a red ball rising over the ocean"
@@ -95,6 +98,61 @@ def test_a_picture_that_is_none_is_refused_before_any_work(shared, tmp_path):
         shared.plan(GenerationRequest(PROMPT, extend=str(tmp_path / "notes.png")))
 
 
+@pytest.mark.parametrize("name", ["prompt", "negative_prompt", "original_prompt", "camera_motion"])
+def test_a_text_too_long_or_with_a_word_too_long_is_refused_at_once(name):
+    for text, words in (
+        ("a " * 30_000, "has 60,000 characters, and 50,000 is the most"),
+        ("a ball " + "x" * 32_000, "has a word of 32,000 characters"),
+        ("a \x1b[2J ball", "which is no character"),
+        ("a \ud800 ball", "which is no character"),
+    ):
+        started = time.perf_counter()
+        with pytest.raises(BadRequest, match=words):
+            GenerationRequest(**{"prompt": "a ball", name: text})
+        assert time.perf_counter() - started < 1
+
+
+def test_a_prompt_for_the_enhancer_has_a_length_too(shared):
+    with pytest.raises(BadRequest, match="has a word of 1,000 characters"):
+        shared.enhance(["a " + "x" * 1_000])
+
+
+def test_a_long_prompt_of_short_words_is_planned(shared):
+    shared.plan(GenerationRequest("a red ball and " * 1_500))
+
+
+def test_what_cannot_fit_into_memory_is_refused_with_what_can(shared, monkeypatch):
+    monkeypatch.setattr("chai_app.room._main_memory_bytes", lambda: 16_000_000_000)
+    words = r"1000 frames of 4096x4096 in 64 loops need [\d,]+ GB of memory at least, and cpu has 16 GB: "
+    with pytest.raises(BadRequest, match=words + r"the nearest that fits is \d+ frames of \d+x\d+") as refusal:
+        shared.plan(GenerationRequest(PROMPT, width=4096, height=4096, num_frames=1000, num_loops=64))
+    found = re.search(r"fits is (\d+) frames of (\d+)x(\d+)(?: in (\d+) loops)?", str(refusal.value)).groups()
+    frames, width, height, loops = (int(each or 1) for each in found)
+    shared.plan(GenerationRequest(PROMPT, width=width, height=height, num_frames=frames, num_loops=loops))
+
+
+def test_a_plan_reads_one_frame_of_the_video_that_it_goes_on_from(shared, tmp_path, monkeypatch):
+    path = write_video(tmp_path / "long.mp4", np.full((200, 48, 64, 3), 90, np.uint8), 8).path
+    import av
+
+    decoded, decode = [], av.VideoFrame.to_ndarray
+
+    def count(frame, **how):
+        decoded.append(frame.pts)
+        return decode(frame, **how)
+
+    monkeypatch.setattr("chai_app.video._pixels_of", lambda frame, how: count(frame, format="gbrp", interpolation=how))
+    request = shared.plan(GenerationRequest(PROMPT, extend=str(path), num_inference_steps=1)).request
+    assert (request.height, request.width, request.fps) == (48, 64, 8)
+    assert len(decoded) == 2, "one for its size, and one for what is cut off"
+
+
+def test_only_the_frames_asked_for_are_held_at_the_size_of_the_file(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", np.full((6, 64, 64, 3), 90, np.uint8), 8).path
+    clip = read_video(path, lambda frame: frame[:16, :16])
+    assert clip.frames.shape == (6, 16, 16, 3)
+
+
 # -- videos -----------------------------------------------------------------------------------------------------------
 
 
@@ -112,7 +170,7 @@ def test_a_video_has_the_size_asked_for_and_a_report(shared):
     report = generation.report
     assert (report.height, report.width, report.num_frames, report.fps) == (32, 48, 17, 8)
     assert (report.model, report.steps, report.device, report.dtype) == ("tiny", 3, "cpu", "fp32")
-    assert list(report.seconds) == ["load", "text", "denoise", "decode"]
+    assert list(report.seconds) == ["plan", "load", "text", "denoise", "decode", "keep"]
     assert all(seconds > 0 for seconds in report.seconds.values())
     assert set(report.versions) == {"chai", "python", "torch", "diffusers", "transformers"}
     assert (generation.request.device, generation.request.dtype, generation.request.offload) == ("cpu", "fp32", "none")
@@ -225,7 +283,7 @@ def test_too_few_frames_to_extend_a_video_are_refused(shared, tmp_path):
 def test_a_saved_video_carries_all_that_repeats_it(shared, tmp_path):
     generation = shared.generate(GenerationRequest(PROMPT))
     written, report = generation.save(tmp_path / "out.mp4")
-    assert list(report.seconds) == ["load", "text", "denoise", "decode", "write"]
+    assert list(report.seconds) == ["plan", "load", "text", "denoise", "decode", "keep", "write"]
     carried = read_metadata(written.path)["chai"]
     assert Report.from_json(carried["report"]) == generation.report
     request = GenerationRequest.from_json(carried["request"])
@@ -323,6 +381,34 @@ def test_two_threads_get_the_videos_they_asked_for(shared):
     assert all(torch.equal(alone[seed], together[seed]) for seed in alone)
 
 
+def test_a_plan_beside_generations_and_closings_is_safe(tmp_path, tiny_model_folder):
+    """Any thread may ask: one connection is never used by two of them, nor after it was closed."""
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "mine")
+    shutil.copytree(BUNDLED_MODELS / "demo" / "embedder", folder / "embedder")
+    engine, problems, done = Engine(str(folder)), [], threading.Event()
+    request = GenerationRequest("a red ball in the desert", seed=1)
+    engine.generate(request)
+
+    def ask():
+        while not done.is_set():
+            try:
+                engine.plan(GenerationRequest("a blue boat in the desert"))
+            except Exception as error:
+                problems.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for seed in range(4):
+        engine.generate(replace(request, seed=seed))
+        engine.close()
+    done.set()
+    for thread in threads:
+        thread.join(60)
+    engine.close()
+    assert problems == []
+
+
 # -- what goes wrong --------------------------------------------------------------------------------------------------
 
 
@@ -342,6 +428,62 @@ def test_weights_of_another_shape_are_a_damaged_checkpoint(tiny_model_folder, tm
     config.write_text(config.read_text().replace('"hidden_size": 32', '"hidden_size": 64'))
     with pytest.raises(DamagedCheckpoint, match="mine/transformer"):
         engine.generate(GenerationRequest(PROMPT))
+
+
+def scale_weights(folder: Path, part: str, factor: float) -> None:
+    """Other weights in a file of the same length and the same time."""
+    from safetensors.torch import load_file, save_file
+
+    (file,) = (folder / part).glob("*.safetensors")
+    before = file.stat()
+    save_file({name: factor * tensor for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    assert file.stat().st_size == before.st_size
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_weights_that_change_under_a_running_engine_are_read_anew(tiny_model_folder, tmp_path):
+    engine = own_engine(tiny_model_folder, tmp_path)
+    request = GenerationRequest(PROMPT, seed=7)
+    before = engine.generate(request).report
+    assert engine.generate(request).report.latents_sha256 == before.latents_sha256
+    scale_weights(tmp_path / "mine", "transformer", 1.5)
+    after = engine.generate(request).report
+    assert after.model_fingerprint != before.model_fingerprint
+    fresh = Engine(str(tmp_path / "mine")).generate(request).report
+    assert (after.model_fingerprint, after.latents_sha256) == (fresh.model_fingerprint, fresh.latents_sha256)
+
+
+def test_weights_that_change_while_they_are_read_are_not_used(tiny_model_folder, tmp_path, monkeypatch):
+    from chai_app import loading
+
+    engine, load = own_engine(tiny_model_folder, tmp_path), loading._load_pipeline
+
+    def load_and_change(*args):
+        pipeline = load(*args)
+        scale_weights(tmp_path / "mine", "vae", 1.5)
+        return pipeline
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "_load_pipeline", load_and_change)
+        with pytest.raises(ChaiError, match="were changed while they were read: ask again"):
+            engine.generate(GenerationRequest(PROMPT))
+    assert isinstance(engine.generate(GenerationRequest(PROMPT)), Generation)
+
+
+def test_text_encoder_weights_that_are_no_pickle_are_a_damaged_checkpoint(tiny_model_folder, tmp_path):
+    engine = own_engine(tiny_model_folder, tmp_path)
+    (file,) = (tmp_path / "mine" / "text_encoder").glob("*.safetensors")
+    file.with_name("pytorch_model.bin").write_bytes(b"no pickle at all" * 100)
+    file.unlink()
+    with pytest.raises(DamagedCheckpoint, match="mine/text_encoder"):
+        engine.generate(GenerationRequest(PROMPT))
+
+
+def test_a_tokenizer_that_is_damaged_is_named(tiny_model_folder, tmp_path):
+    engine = own_engine(tiny_model_folder, tmp_path)
+    (tmp_path / "mine" / "tokenizer" / "tokenizer.json").write_text("{")
+    with pytest.raises(DamagedCheckpoint, match=r"tokenizer\.json is damaged"):
+        engine.plan(GenerationRequest(PROMPT))
 
 
 def test_a_flipped_header_is_a_damaged_checkpoint(tiny_model_folder, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chai_app"
 
-GROUND = {"errors", "files", "libraries", "memory", "only_data", "presets", "request", "settings"}
+GROUND = {"checked", "errors", "files", "libraries", "memory", "only_data", "presets", "request", "settings", "texts"}
 # room: the files and packages it is made of
 SUBJECT_ROOMS = {
     "attention": {"attention"},
@@ -32,6 +32,8 @@ ENGINE = {
     "ordering",
     "prompt_notes",
     "preview",
+    "room",
+    "run_times",
     "written",
 }
 # Of a server that outlives its pages; they stand on the engine.
@@ -86,7 +88,7 @@ def own_imports(path: Path) -> set[str]:
             base = list(package[: len(package) - node.level + 1])
             parts = base + (node.module.split(".") if node.module else [])
             found |= {parts[0]} if parts else {alias.name for alias in node.names}
-    return found - {"__version__"}
+    return found - {"__version__", "STARTED"}
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -115,6 +115,51 @@ def test_a_full_run_enters_the_cache_and_a_hit_only_refreshes_its_donor(engine, 
     assert (stats.hits, stats.misses) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"num_inference_steps": 1, "reuse": "full"}, "it took 1 of the 3 steps of a full run of tiny"),
+        ({"num_inference_steps": 2}, "it took 2 of the 3 steps of a full run of tiny"),
+        ({"preset": "draft", "num_inference_steps": None, "fast_steps": None}, "it took 2 of the 3 steps"),
+        ({"acceleration": "first-block", "reuse": "full"}, "first-block left out more than a full run of tiny does"),
+    ],
+)
+def test_what_was_not_made_in_the_models_own_way_is_no_donor_and_says_why(engine, cache, fields, why):
+    report = engine.generate(request(**fields)).report
+    assert report.reuse.stored_entry_id is None and cache.entries() == []
+    assert any(note.startswith(f"This video was not kept for reuse: {why}") for note in report.notes)
+    assert engine.plan(request(SECOND)).reuse.outcome == "miss"
+
+
+def test_weights_that_changed_take_no_donor_of_the_old_ones(model_folder, tmp_path, cache):
+    engine = Engine(str(shutil.copytree(model_folder, tmp_path / "mine")))
+    old = engine.generate(request()).report
+    config = tmp_path / "mine" / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text() + "\n")
+    new = engine.generate(request(SECOND)).report
+    assert (new.reuse.outcome, new.model_fingerprint == old.model_fingerprint) == ("miss", False)
+    fingerprints = {entry.prompt: entry.fingerprint for entry in cache.entries()}
+    assert fingerprints == {FIRST: old.model_fingerprint, SECOND: new.model_fingerprint}
+    engine.close()
+
+
+def test_a_hit_is_compared_with_the_usual_full_run_here_and_never_with_one_cold_run(engine, cache):
+    engine.generate(request())
+    assert engine.generate(request(SECOND)).report.reuse.full_seconds is None
+    warm = [engine.generate(request(seed=seed, reuse="full")).report.making_seconds for seed in (2, 3, 4)]
+    reuse = engine.generate(request(SECOND)).report.reuse
+    assert reuse.full_seconds == pytest.approx(sorted(warm)[1], abs=0.001)
+    assert engine.generate(request(SECOND, is_private=True)).report.reuse.full_seconds == reuse.full_seconds
+
+
+def test_with_attention_left_out_of_a_step_the_report_names_the_others(engine, cache):
+    engine.generate(request(num_inference_steps=8))
+    fields = {"num_inference_steps": 8, "fast_steps": 8, "acceleration": "pab"}
+    report = engine.generate(request(SECOND, **fields)).report
+    assert report.acceleration == "pab" and report.reuse.outcome == "hit"
+    assert set(report.reuse.reused_steps) < {2, 3, 4}
+
+
 def test_reuse_that_is_switched_off_runs_in_full_and_still_feeds_the_cache(engine, cache):
     engine.generate(request())
     report = engine.generate(request(SECOND, reuse="full")).report

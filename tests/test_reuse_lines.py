@@ -83,7 +83,6 @@ def test_a_hit_that_enters_knows_its_line_and_how_far_it_has_wandered(engine_wit
         assert entry.drift == pytest.approx(drift(latents_of(cache, entry), latents_of(cache, full)), rel=0.01)
         assert 0 < entry.drift < 3
     assert (first.schedule.steps, full.hits, first.hits) == (2, 1, 1)
-    assert twice.full_seconds == full.compute_seconds, "faster than the full run, not than the last hit"
 
 
 def test_the_depth_of_reuse_is_capped(engine_with, cache):
@@ -102,7 +101,7 @@ def test_without_its_root_a_line_goes_on_and_says_that_its_drift_is_unknown(engi
     cache.remove(cache.entry(root))
     reuse = engine.generate(request(UNRELATED, reuse=once)).report.reuse
     entry = cache.entry(reuse.stored_entry_id)
-    assert (entry.root, entry.reuse_depth, entry.drift, reuse.full_seconds) == (root, 2, None, None)
+    assert (entry.root, entry.reuse_depth, entry.drift) == (root, 2, None)
 
 
 def test_drift_is_nothing_for_equals_and_root_two_for_strangers():

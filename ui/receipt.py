@@ -17,10 +17,13 @@ OUTCOMES = {
     "fast": "Few steps",
 }
 _STAGES = {
+    "start": "starting the program",
+    "plan": "planning",
     "load": "loading the model",
     "text": "reading the prompt",
     "denoise": "denoising",
     "decode": "decoding",
+    "keep": "keeping it for reuse",
     "write": "writing",
 }
 
@@ -74,7 +77,7 @@ def _balance(report: Report) -> Markup | None:
     return tag(
         "p",
         tag("strong", f"{seconds(abs(saved))} {words}", cls="c-won" if saved >= 0 else "c-lost"),
-        f": {seconds(report.making_seconds)} here, {seconds(reuse.full_seconds)} for the full run of its donor.",
+        f": {seconds(report.making_seconds)} here, {seconds(reuse.full_seconds)} for a full run.",
     )
 
 

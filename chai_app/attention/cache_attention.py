@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from diffusers.hooks.hooks import CacheContext, HookRegistry, ModelHook, StateManager
 from torch import Tensor
 
 from ..opensora.attention import OpenSoraAttnProcessor, OpenSoraSelfAttention, attend
@@ -22,9 +23,40 @@ from ..opensora.transformer import OpenSoraTransformer3DModel
 from .donor import Donor
 from .recipe import PAPER, Recipe
 
+_HOOK = "cache attention"
+
+
+class _Place(StateManager):
+    """Where the denoising loop is, as it tells all hooks by `cache_context`."""
+
+    def __init__(self) -> None:
+        self.step = 1
+
+    def set_context(self, context: CacheContext | None) -> None:
+        """Steps count from 1; a model that is called outside a loop is in its first step."""
+        if context is not None and context.step_index is not None:
+            self.step = context.step_index + 1
+
+
+class _PlaceHook(ModelHook):
+    """Hangs on the transformer for the one reason that the loop's word reaches `place`."""
+
+    _is_stateful = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = _Place()
+
+    def reset_state(self, module: torch.nn.Module) -> torch.nn.Module:
+        return module
+
 
 class Reuse:
-    """What one run with a donor knows: which step it is in, what to attend to there, and what has been done."""
+    """What one run with a donor knows: which step it is in, what to attend to there, and what has been done.
+
+    What has been done is counted where attention goes to the donor: a technique that reuses within the run may have
+    skipped it in a step that the recipe meant.
+    """
 
     def __init__(
         self,
@@ -40,7 +72,8 @@ class Reuse:
         self.extra_passes = 0
         """Passes through the model beyond those of the run itself, which a recipe through the blocks needs."""
         self._transformer, self._donors, self._videos = transformer, donors, videos
-        self._step, self._last_level, self._noise = 0, -1.0, cast("Tensor | None", None)
+        self.hook = _PlaceHook()
+        self._step, self._is_counted, self._noise = 0, False, cast("Tensor | None", None)
         self._tokens: dict[int, Tensor] = {}
         self._asking: Tensor | None = None
         self._is_listening = False
@@ -52,17 +85,14 @@ class Reuse:
         latents: Tensor = call["hidden_states"]
         timestep = torch.as_tensor(call["timestep"], dtype=torch.float32, device=latents.device)
         level = float(timestep.flatten()[0]) / 1000
-        if level > self._last_level:  # noise only falls within a run: this is the first step of one, or of a loop
-            self._step, self._noise = 0, latents / self._start_level
-        # The halves of a guidance batch may come in one call or in two of the same level.
-        self._step += level != self._last_level
-        self._last_level = level
+        step = self.hook.place.step
+        if step == 1:  # of the run, or of a loop
+            self._noise = latents / self._start_level
+        if step != self._step:  # the halves of a guidance batch may come in one call or in two
+            self._step, self._is_counted = step, False
         self._tokens = {}
-        if not self.recipe.applies(self._step, level):
-            return
-        if not self.steps_done or self.steps_done[-1] != self._step:
-            self.steps_done.append(self._step)
-        self._work_out(latents, level, call)
+        if self.recipe.applies(step, level):
+            self._work_out(latents, level, call)
 
     def _work_out(self, latents: Tensor, level: float, call: dict[str, Any]) -> None:
         assert self._noise is not None
@@ -112,6 +142,13 @@ class Reuse:
         """What a block attends to at this step, (rows*T, donors*S, D); None where it keeps to itself."""
         return None if self._is_listening else self._tokens.get(block)
 
+    @torch.compiler.disable
+    def _count(self) -> None:
+        self.calls += 1
+        if not self._is_counted:
+            self.steps_done.append(self._step)
+            self._is_counted = True
+
     def attended(self, block: int, attn: OpenSoraSelfAttention, hidden_states: Tensor, kernel: Any) -> Tensor | None:
         """What attention to the donor gives, (B*T, S, H, head width); None where the block keeps to itself."""
         if self._is_listening:
@@ -120,7 +157,7 @@ class Reuse:
         tokens = self._tokens.get(block)
         if tokens is None or tokens.shape[0] != hidden_states.shape[0]:
             return None
-        self.calls += 1
+        self._count()
         query, key, value = attn.queries_keys_values(hidden_states, tokens)
         if self.recipe.own_keys == "replaced" and self._asking is None:
             return attend(query, key, value, backend=kernel)
@@ -180,4 +217,7 @@ def cache_attention(
             restore.callback(attn.set_processor, plain)
         handle = transformer.register_forward_pre_hook(reuse.begin_step, with_kwargs=True)
         restore.callback(handle.remove)
+        registry = HookRegistry.check_if_exists_or_initialize(transformer)
+        registry.register_hook(reuse.hook, _HOOK)
+        restore.callback(registry.remove_hook, _HOOK, recurse=False)
         yield reuse

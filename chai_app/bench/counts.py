@@ -77,7 +77,7 @@ class Bench:
     def __init__(
         self, held: Sequence[ClipSpec], full_steps: int, fast_steps: int | None, home: Path, recipe: Recipe = DEFAULT
     ) -> None:
-        settings = Settings(home, home / "models", home)
+        settings = Settings(home, home / "models", home, full_steps=full_steps)
         self.full_steps, self.fast_steps = full_steps, fast_steps
         self.maker, self.judge = Engine(settings=settings, recipe=recipe), load_judge()
         self.gates = {gate: Engine(settings=replace(settings, count_gate=gate)) for gate in get_args(CountGate)}

@@ -68,7 +68,8 @@ class Bench:
 
     def __init__(self, asked: Sequence[ClipSpec], full_steps: int, recipe: Recipe, home: Path) -> None:
         self.full_steps = full_steps
-        self.engine = Engine(settings=Settings(home, home / "models", home), recipe=recipe)
+        settings = Settings(home, home / "models", home, full_steps=full_steps)
+        self.engine = Engine(settings=settings, recipe=recipe)
         self.donors: dict[str, ClipSpec] = {}
         warm = warm_specs(asked)
         for i, spec in enumerate(warm):

@@ -145,7 +145,7 @@ class Runs:
     def _engine(self, name: str) -> Engine:
         if name not in self._engines:
             home = self._folder / name
-            self._engines[name] = Engine(settings=Settings(home, home / "models", home))
+            self._engines[name] = Engine(settings=Settings(home, home / "models", home, full_steps=self._full))
         return self._engines[name]
 
     def _request(self, prompt: str, seed: int, reuse: str, is_private: bool = False) -> GenerationRequest:

@@ -11,31 +11,40 @@ import hashlib
 import json
 import re
 import stat
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..files import whole_file
 from . import rows
 from .codec import decode
-from .entries import Entity, Entry, Schedule, Selection, Shape
+from .entries import Entity, Entry, Schedule, Selection, Shape, plain
 from .errors import BadArchive, CacheFull
 from .eviction import leaving
 from .latent_files import LATENTS_SUFFIX
 from .store import Arrival, Store
 
+if TYPE_CHECKING:
+    from .thresholds import Embedder
+
 _SCHEMA = 1
 _MANIFEST = "manifest.json"
 _MOST_MANIFEST_BYTES = 256_000_000
 _MOST_LATENTS_BYTES = 2_000_000_000
-_MOST_EXPANSION = 20  # latents shrink by a tenth, JSON to an eighth; what shrinks more was made to burst
+_MOST_EXPANSION = 20  # latents shrink by a tenth, JSON to an eighth; what shrinks more was made to burst,
+_HARMLESS_BYTES = 4_000_000  # unless it is too small for that: a prompt that says one thing over and over
 _NAME = re.compile(r"latents/([0-9a-f]{16})\.safetensors")
-_LONGEST_TEXT = 100_000
+_LONGEST_TEXT, _LONGEST_PHRASE = 100_000, 1_000
+_MOST_ENTITIES = 1_000
+_MOST_EXTRA_BYTES, _DEEPEST_EXTRA = 100_000, 20
+_DEEPEST_LINE = 100  # generations of reuse
+_LARGEST_SIDE = 100_000
 # Own to the cache that an entry is in, not to the entry.
 _NOT_CARRIED = ("number", "file", "hits", "last_used", "is_pinned")
 
@@ -75,11 +84,9 @@ def export(store: Store, path: Path, selection: Selection) -> ExportReport:
     with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for entry in entries:
             try:
-                content = store.files.latents_of(entry.id).read_bytes()
-            except OSError:
-                content = b""
-            if hashlib.sha256(content).hexdigest() != entry.checksum:
-                notes.append(f"Entry {entry.id} was left out: its latents are damaged or missing.")
+                content = store.files.read_latents(entry)
+            except (OSError, ValueError) as error:
+                notes.append(f"Entry {entry.id} was left out: {error}.")
                 continue
             archive.writestr(f"latents/{entry.id}{LATENTS_SUFFIX}", content)
             values = {name: value for name, value in entry.to_json().items() if name not in _NOT_CARRIED}
@@ -97,26 +104,30 @@ def export(store: Store, path: Path, selection: Selection) -> ExportReport:
                 for embedder, phrase, embedding in filed[entry.id]
             ]
             manifest.append(values)
-        text = json.dumps({"schema": _SCHEMA, "entries": manifest}, ensure_ascii=False, indent=1)
-        archive.writestr(_MANIFEST, text, zipfile.ZIP_DEFLATED)
+        # Not packed: a cache of repetitive prompts would shrink as a bomb does, and never come in again.
+        archive.writestr(_MANIFEST, json.dumps({"schema": _SCHEMA, "entries": manifest}, ensure_ascii=False, indent=1))
     return ExportReport(len(manifest), tuple(notes))
 
 
-def import_archive(store: Store, path: Path) -> ImportReport:
+def import_archive(store: Store, path: Path, embedder: Embedder | None = None) -> ImportReport:
     """Check all of an archive, then store it, all or nothing.
 
+    Args:
+        embedder: if there is one, what says it is of it must have its width.
     Raises: BadArchive for the first thing that is wrong, by its name; CacheFull if it exceeds the budget.
     """
     with _opened(path) as (archive, items):
+        _check_widths(store, items, embedder)
         return _take(store, archive, items)
 
 
-def check_archive(store: Store, path: Path) -> ImportReport:
+def check_archive(store: Store, path: Path, embedder: Embedder | None = None) -> ImportReport:
     """Check all of an archive as `import_archive` does, and tell what it would do. Changes nothing.
 
     Raises: BadArchive, CacheFull as `import_archive`.
     """
     with _opened(path) as (_, items), store.database.reading() as connection:
+        _check_widths(store, items, embedder)
         here = rows.all_ids(connection)
         new = tuple(item.entry for item in items if item.entry.id not in here)
         budget_bytes, policy = store.budget()
@@ -154,10 +165,10 @@ def _check_members(archive: zipfile.ZipFile, size_bytes: int) -> None:
             raise _refused(name, "encrypted")
         if member.file_size > (_MOST_MANIFEST_BYTES if name == _MANIFEST else _MOST_LATENTS_BYTES):
             raise _refused(name, f"too large, with {member.file_size:,} bytes")
-        if member.file_size > _MOST_EXPANSION * member.compress_size + 1_000:
+        if member.file_size > _MOST_EXPANSION * member.compress_size + _HARMLESS_BYTES:
             raise _refused(name, f"packed {member.file_size:,} bytes into {member.compress_size:,}, as bombs are")
     # Members that overlap each other's bytes would each look modest.
-    if sum(member.file_size for member in archive.infolist()) > _MOST_EXPANSION * size_bytes + 1_000:
+    if sum(member.file_size for member in archive.infolist()) > _MOST_EXPANSION * size_bytes + _HARMLESS_BYTES:
         raise _refused(_MANIFEST, "beside files that unpack to far more than the archive holds, as bombs do")
     if _MANIFEST not in seen:
         raise _refused(_MANIFEST, "missing")
@@ -186,10 +197,10 @@ def _read_manifest(archive: zipfile.ZipFile) -> list[_Item]:
         raise _refused(_MANIFEST, "without a list of entries")
     items: dict[str, _Item] = {}
     for values in entries:
-        id = str(values.get("id")) if isinstance(values, dict) else "?"
+        id = plain(str(values.get("id"))[:40]) if isinstance(values, dict) else "?"
         try:
             item = _read_item(values)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise _refused(f"entry {id}", f"not readable ({error})") from error
         if id in items:
             raise _refused(f"entry {id}", "the same entry twice")
@@ -211,47 +222,64 @@ def _read_item(values: dict[str, Any]) -> _Item:
     id = _text(values["id"])
     if not _NAME.fullmatch(f"latents/{id}{LATENTS_SUFFIX}"):
         raise ValueError("its id is not 16 hexadecimal digits")
-    parent, drift, extra, root = values["parent"], values["drift"], values["extra"], values.get("root")
-    if not isinstance(extra, dict):
-        raise ValueError("extra is no object")
-    timesteps = {_text(name): _number(at) for name, at in schedule["timesteps"].items()}
+    parent, drift, root = values["parent"], values["drift"], values.get("root")
+    timesteps = {_text(name, _LONGEST_PHRASE): _number(at) for name, at in schedule["timesteps"].items()}
+    created = _number(values["created"])
     entry = Entry(
         id=id,
         number=0,
-        fingerprint=_text(values["fingerprint"]),
+        fingerprint=_text(values["fingerprint"], _LONGEST_PHRASE),
         shape=Shape(
-            tuple(_integer(size) for size in shape["latent"]),
-            _integer(shape["num_frames"]),
-            _integer(shape["height"]),
-            _integer(shape["width"]),
-            _number(shape["fps"]),
+            tuple(_integer(size, 1, _LARGEST_SIDE) for size in shape["latent"]),
+            _integer(shape["num_frames"], 1, _LARGEST_SIDE),
+            _integer(shape["height"], 1, _LARGEST_SIDE),
+            _integer(shape["width"], 1, _LARGEST_SIDE),
+            _number(shape["fps"], _LARGEST_SIDE),
         ),
         prompt=_text(values["prompt"]),
         seed=_integer(values["seed"]),
-        schedule=Schedule(_integer(schedule["steps"]), _number(schedule["guidance_scale"]), timesteps),
+        schedule=Schedule(_integer(schedule["steps"], 1, 100_000), _number(schedule["guidance_scale"]), timesteps),
         file=f"{id}{LATENTS_SUFFIX}",
-        bytes=_integer(values["bytes"]),
-        checksum=_text(values["checksum"]),
+        bytes=_integer(values["bytes"], 1, _MOST_LATENTS_BYTES),
+        checksum=_text(values["checksum"], _LONGEST_PHRASE),
         hits=0,
-        created=_number(values["created"]),
-        last_used=_number(values["created"]),
+        created=created,
+        last_used=min(created, time.time()),  # from the future it would never leave
         is_pinned=False,
-        parent=None if parent is None else _text(parent),
-        root=None if root is None else _text(root),
-        reuse_depth=_integer(values["reuse_depth"]),
+        parent=None if parent is None else _id(parent),
+        root=None if root is None else _id(root),
+        reuse_depth=_integer(values["reuse_depth"], 0, _DEEPEST_LINE),
         drift=None if drift is None else _number(drift),
-        compute_seconds=_number(values["compute_seconds"]),
-        extra=extra,
+        compute_seconds=_number(values["compute_seconds"], 1e9),
+        extra=_extra(values["extra"]),
     )
-    return _Item(entry, [_read_entity(entity) for entity in values["entities"]])
+    entities = values["entities"]
+    if not isinstance(entities, list) or len(entities) > _MOST_ENTITIES:
+        raise ValueError("its entities are no list, or too long a one")
+    return _Item(entry, [_read_entity(entity) for entity in entities])
 
 
 def _read_entity(values: dict[str, Any]) -> tuple[str, Entity]:
     packed = base64.b64decode(_text(values["embedding"]), validate=True)
     embedding = np.frombuffer(packed, rows.EMBEDDING_DTYPE).astype(np.float32)
     count = None if values["count"] is None else _integer(values["count"])
-    entity = Entity(values["kind"], _text(values["text"]), _text(values["head"]), count, embedding)
-    return _text(values["embedder"]), entity
+    longest = _LONGEST_TEXT if values["kind"] == "prompt" else _LONGEST_PHRASE
+    text, head = _text(values["text"], longest), _text(values["head"], longest)
+    return _text(values["embedder"], _LONGEST_PHRASE), Entity(values["kind"], text, head, count, embedding)
+
+
+def _check_widths(store: Store, items: list[_Item], embedder: Embedder | None) -> None:
+    """One embedder gives embeddings of one width. Raises: BadArchive for the first entity that has another one."""
+    with store.database.reading() as connection:
+        widths = rows.widths(connection)
+    if embedder is not None:
+        widths[embedder.fingerprint] = embedder.dim
+    for item in items:
+        for fingerprint, entity in item.entities:
+            width = widths.setdefault(fingerprint, len(entity.embedding))
+            if len(entity.embedding) != width:
+                what = f"{entity.text!r} has {len(entity.embedding)} numbers, and its embedder gives {width}"
+                raise _refused(f"entry {item.entry.id}", f"not readable ({what})")
 
 
 def _check_latents(archive: zipfile.ZipFile, item: _Item) -> bytes:
@@ -268,6 +296,8 @@ def _check_latents(archive: zipfile.ZipFile, item: _Item) -> bytes:
         tensors = decode(content)
     except ValueError as error:
         raise _refused(name, str(error)) from error
+    if tensors.keys() != item.entry.schedule.timesteps.keys():
+        raise _refused(name, f"of {', '.join(sorted(tensors))}, where the entry says otherwise")
     for tensor_name, tensor in tensors.items():
         if tensor.shape != item.entry.shape.latent:
             raise _refused(name, f"{tensor_name} is {tensor.shape}, where the entry says {item.entry.shape.latent}")
@@ -298,22 +328,41 @@ def _take(store: Store, archive: zipfile.ZipFile, items: list[_Item]) -> ImportR
     return ImportReport(tuple(entry for entry in added if entry is not None), already_here, tuple(evicted))
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
-        raise ValueError(f"{str(value)[:40]!r} is no text")
+def _text(value: Any, longest: int = _LONGEST_TEXT) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > longest or plain(value) != value:
+        raise ValueError(f"{plain(str(value)[:40])!r} is no text")
     return value
 
 
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
-        raise ValueError(f"{str(value)[:40]!r} is no whole number")
+def _id(value: Any) -> str:
+    if not _NAME.fullmatch(f"latents/{_text(value)}{LATENTS_SUFFIX}"):
+        raise ValueError(f"{str(value)[:40]!r} is no id")
+    return str(value)
+
+
+def _integer(value: Any, least: int = 0, most: int = 2**63 - 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"{str(value)[:40]!r} is no whole number from {least} to {most}")
     return value
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 1e18:
-        raise ValueError(f"{str(value)[:40]!r} is no number")
+def _number(value: Any, most: float = 1e12) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise ValueError(f"{str(value)[:40]!r} is no number from 0 to {most:g}")
     return float(value)
+
+
+def _extra(value: Any) -> dict[str, Any]:
+    """What a caller keeps with an entry: an object, neither long nor deep."""
+
+    def depth(part: Any) -> int:
+        inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        return 1 + max(map(depth, inner), default=0)
+
+    text = json.dumps(value)
+    if not isinstance(value, dict) or len(text) > _MOST_EXTRA_BYTES or depth(value) > _DEEPEST_EXTRA:
+        raise ValueError("extra is no object, or one that is too long or too deep")
+    return value
 
 
 def _refused(name: str, why: str) -> BadArchive:

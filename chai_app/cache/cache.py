@@ -6,7 +6,6 @@ stands beside it (indexes, previews) can be made anew.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -109,7 +108,7 @@ class LatentCache:
             return decide(
                 connection,
                 self.shelves,
-                self.embedder.fingerprint,
+                (self.embedder.fingerprint, self.embedder.dim),
                 wanted,
                 fingerprint,
                 shape,
@@ -124,24 +123,18 @@ class LatentCache:
 
         missed = f"Entry {entry.id} cannot be reused"
         try:
-            content = self._files.latents_of(entry.id).read_bytes()
-        except FileNotFoundError:
-            is_damage = self._drop(entry)
-            note = "its latents are missing" if is_damage else "it was removed in the meantime"
-            return LoadedLatents(None, f"{missed}: {note}.")
-        except OSError as error:
-            return LoadedLatents(None, f"{missed}: its latents cannot be read ({error.strerror or error}).")
-        try:
-            if len(content) != entry.bytes or hashlib.sha256(content).hexdigest() != entry.checksum:
-                raise ValueError("its latents file is not the one that was stored")
+            content = self._files.read_latents(entry)
             return LoadedLatents(decode(content))
+        except OSError as error:
+            return LoadedLatents(None, f"{missed}: its latents cannot be read just now ({error.strerror or error}).")
         except ValueError as error:
-            self._drop(entry)
-            return LoadedLatents(None, f"{missed}: {error}, so it was set aside.")
-
-    def _drop(self, entry: Entry) -> bool:
-        """Whether the entry was still here and is gone now; a cache that is open for reading keeps it."""
-        return not self.read_only and self._store.drop(entry, "damage", set_aside=True)
+            reason = str(error)
+        if self.read_only:
+            return LoadedLatents(None, f"{missed}: {reason}; cache repair takes it out.")
+        done = "set aside" if self._files.latents_of(entry.id).exists() else "taken out"
+        if not self._store.set_aside(entry):
+            return LoadedLatents(None, f"{missed}: it was removed in the meantime.")
+        return LoadedLatents(None, f"{missed}: {reason}, so it was {done}.")
 
     def entry(self, id: str) -> Entry | None:
         """The entry called `id`, None if it is not (or no longer) here."""
@@ -184,8 +177,8 @@ class LatentCache:
             return []
         wanted = self.embed([Phrase(each, text, text, None) for each in (KINDS if kind is None else (kind,))])
         with self._database.reading() as connection:
-            embedder = self.embedder.fingerprint
-            return search(connection, self.shelves, embedder, wanted, self.thresholds, limit, is_match)
+            space = (self.embedder.fingerprint, self.embedder.dim)
+            return search(connection, self.shelves, space, wanted, self.thresholds, limit, is_match)
 
     def entries(
         self,
@@ -229,6 +222,8 @@ class LatentCache:
         from .codec import encode
 
         embedder = self.embedder.fingerprint
+        if any(len(entity.embedding) != self.embedder.dim for entity in new.entities):
+            raise ValueError(f"the embedder {self.embedder.name} gives {self.embedder.dim} numbers for every phrase")
         try:
             content = encode(new.tensors, self._storage)
         except ValueError as error:
@@ -272,7 +267,7 @@ class LatentCache:
 
     def remove(self, entry: Entry) -> bool:
         """Take one entry away, pinned or not. False if it is no longer here."""
-        return self._store.drop(entry, "remove")
+        return self._store.drop(entry)
 
     def purge(self, selection: Selection) -> list[Entry]:
         """Take away what is selected, pinned entries too, and with it what an index remembers. Returns: what went."""
@@ -314,11 +309,14 @@ class LatentCache:
         Other processes may go on meanwhile: nothing that they are in the midst of is reported.
         """
         shelves = self.shelves if is_thorough else self._shelves
-        return list(upkeep.problems(self._store, shelves, is_thorough))
+        return list(upkeep.problems(self._store, shelves, is_thorough, self._embedder))
 
     def repair(self) -> list[str]:
-        """Put right what `verify` finds, at the price of entries that are damaged. Returns: what was done."""
-        return upkeep.repair(self._store, self.shelves)
+        """Put right what `verify` finds, at the price of entries that are damaged. Returns: what was done.
+
+        What cannot be read just now is not damaged, and stays.
+        """
+        return upkeep.repair(self._store, self.shelves, self._embedder)
 
     def rebuild(self) -> None:
         """Make every index anew from the database."""
@@ -344,7 +342,7 @@ class LatentCache:
         """
         from .archive import import_archive
 
-        report = import_archive(self._store, path)
+        report = import_archive(self._store, path, self._embedder)
         self._settle()
         return report
 

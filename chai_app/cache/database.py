@@ -14,6 +14,7 @@ from .schema import VERSION, check, prepare
 
 _LONGEST_WAIT_S = 60.0
 _RETRY_S = 0.01
+_NOTHING = ":memory:"
 
 
 class Database:
@@ -25,18 +26,13 @@ class Database:
     def __init__(self, path: Path, read_only: bool) -> None:
         self.path, self.read_only = path, read_only
         self._lock = threading.RLock()
-        if not read_only:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise CannotStore(f"The folder {path.parent} cannot be made ({error.strerror}).") from error
         with self._in_plain_words():
-            self._connection = self._connect()
-            self._set_up()
+            self._open()
 
     def close(self) -> None:
-        """Further use is a bug."""
-        self._connection.close()
+        """Waits for the transactions of other threads. Further use is a bug."""
+        with self._lock:
+            self._connection.close()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -45,11 +41,12 @@ class Database:
             if self._connection.in_transaction:
                 yield self._connection
                 return
+            self._follow()
             self._connection.execute("BEGIN")
             try:
                 yield self._connection
             finally:
-                self._connection.execute("ROLLBACK")
+                _roll_back(self._connection)
 
     def refuse_if_read_only(self) -> None:
         """Raises: CacheError."""
@@ -65,14 +62,14 @@ class Database:
         self.refuse_if_read_only()
         with self._lock, self._in_plain_words():
             assert not self._connection.in_transaction, "a write cannot begin inside another transaction"
+            self._follow()
             # IMMEDIATE: a transaction that reads first and writes later could fail in between, when another wrote.
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                _roll_back(self._connection)
                 raise
 
     @contextmanager
@@ -96,20 +93,48 @@ class Database:
             guard.execute("BEGIN IMMEDIATE")
         return guard
 
-    def _connect(self) -> sqlite3.Connection:
-        if self.read_only and not self.path.exists():
-            address = ":memory:"
-        else:
-            address = self.path.absolute().as_uri() + ("?mode=ro" if self.read_only else "")
-        return sqlite3.connect(
-            address, uri=True, isolation_level=None, check_same_thread=False, timeout=_LONGEST_WAIT_S
-        )
+    def _open(self) -> None:
+        if not self.read_only:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CannotStore(f"The folder {self.path.parent} cannot be made ({error.strerror}).") from error
+        is_there = self.path.exists()
+        mode = "?mode=ro" if self.read_only else ""
+        address = self.path.absolute().as_uri() + mode if is_there or not self.read_only else _NOTHING
+        self._file = _identity(self.path) if is_there else None
+        self._connection = _connect(address)
+        try:
+            self._set_up(is_there)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._log = _identity(self._log_path)
 
-    def _set_up(self) -> None:
+    @property
+    def _log_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}-wal")
+
+    def _follow(self) -> None:
+        """Open the database anew if another file has taken its place, as when a backup is put back. Writing on into
+        the old one would be writing to nowhere."""
+        if _identity(self.path) != self._file:
+            self._connection.close()
+            # SQLite leaves the log of a file that has moved, and would play it back into the one that came.
+            if not self.read_only and self._log is not None and _identity(self._log_path) == self._log:
+                self._log_path.unlink(missing_ok=True)
+            self._open()
+
+    def _set_up(self, is_there: bool) -> None:
         connection = self._connection
         connection.execute("PRAGMA foreign_keys = ON")
-        if self.read_only and self.path.exists():
+        if self.read_only and is_there:
             version = self._version()
+            if version == 0:  # its tables are yet to be made: an empty cache
+                self._connection.close()
+                self._connection, self._file = _connect(_NOTHING), None
+                self._set_up(is_there=False)
+                return
             if version != VERSION:
                 raise OlderCache(
                     f"{self.path} was written by an older version of this program (its tables are version {version}, "
@@ -117,6 +142,8 @@ class Database:
                     f"video that is made."
                 )
             return
+        if not self.read_only:
+            self._file = _identity(self.path)
         version = self._version()  # before anything in a file that is not ours could change
         self._use_wal()
         # FULL: a deletion commits before its file is unlinked. Were that commit lost in a power cut, a row would
@@ -130,7 +157,7 @@ class Database:
             prepare(connection, str(self.path))
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            _roll_back(connection)
             raise
 
     def _version(self) -> int:
@@ -138,7 +165,7 @@ class Database:
         try:
             return check(self._connection, str(self.path))
         finally:
-            self._connection.execute("ROLLBACK")
+            _roll_back(self._connection)
 
     def _use_wal(self) -> None:
         # The change of journal needs the file for itself, and SQLite does not always wait for that: processes that
@@ -165,10 +192,6 @@ class Database:
                     f"The disk that holds {self.path.parent} is full or failing, so the cache was left as it was: "
                     f"free some space."
                 ) from error
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise DamagedCache(
-                    f"The database {self.path} is damaged: move it away, and the cache starts afresh."
-                ) from error
             if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
                 raise CannotStore(
                     f"{self.path} cannot be opened or written: check its permissions, or set CHAI_HOME."
@@ -177,4 +200,27 @@ class Database:
                 raise CacheError(
                     f"Another process has been writing to {self.path} for {_LONGEST_WAIT_S:g} s: try again later."
                 ) from error
-            raise
+            if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):  # a bug of ours
+                raise
+            # Damage shows in many ways: a page that is none, a table or a column that is not there, a broken rule.
+            raise DamagedCache(
+                f"The database {self.path} is damaged: move it away, with its -wal file if there is one, and the cache "
+                f"starts afresh, or put a backup in its place ({error})."
+            ) from error
+
+
+def _connect(address: str) -> sqlite3.Connection:
+    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=_LONGEST_WAIT_S)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:  # a full disk has SQLite roll back by itself
+        connection.execute("ROLLBACK")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

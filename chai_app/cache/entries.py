@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,7 +17,16 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 Order = Literal["made", "used", "hits", "bytes"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 Tensors = Mapping[str, "NDArray[np.floating[Any]]"]
+MOST_COUNT = 2**31 - 1
+"""A larger count than this is none that anybody could see."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # a terminal obeys them, no encoding has them
+_LAST_MOMENT = 253_402_300_800.0  # the year 10000, which no calendar here has
 _NORM_TOLERANCE = 0.01  # fp16 alone moves a norm by less than 0.001; more than this was never normalised
+
+
+def plain(text: str) -> str:
+    """A text without the characters that a terminal would obey."""
+    return _CONTROL.sub("", text)
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,8 @@ class Phrase:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
         if not self.text.strip():
             raise ValueError("an entity needs a text")
+        if self.count is not None and not 0 <= self.count <= MOST_COUNT:
+            raise ValueError(f"a count of {self.count} is none that anybody could see")
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +156,27 @@ class Entry:
     drift: float | None
     compute_seconds: float
     extra: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        wrong = [
+            name
+            for name, is_right in (
+                ("prompt", bool(self.prompt.strip()) and plain(self.prompt) == self.prompt),
+                ("fingerprint", bool(self.fingerprint) and plain(self.fingerprint) == self.fingerprint),
+                ("seed", 0 <= self.seed < 2**63),
+                ("bytes", self.bytes > 0),
+                ("created", 0 <= self.created < _LAST_MOMENT),
+                ("last_used", 0 <= self.last_used < _LAST_MOMENT),
+                ("reuse_depth", self.reuse_depth >= 0),
+                ("drift", self.drift is None or 0 <= self.drift < math.inf),
+                ("compute_seconds", 0 <= self.compute_seconds < math.inf),
+                ("schedule", self.schedule.steps >= 0 and math.isfinite(self.schedule.guidance_scale)),
+                ("extra", isinstance(self.extra, Mapping)),
+            )
+            if not is_right
+        ]
+        if wrong:
+            raise ValueError(f"its {' and its '.join(wrong)} cannot be")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`."""

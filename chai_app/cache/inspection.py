@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from . import rows
 from .archive import check_archive
 from .entries import Entry, Kind, Phrase, Selection
-from .eviction import leaving
+from .eviction import EvictionPolicy, leaving
 
 if TYPE_CHECKING:
     from .archive import ImportReport
@@ -75,14 +75,17 @@ def entity_map(cache: LatentCache, most_entries: int = 1_000) -> EntityMap:
     return EntityMap(tuple(points), explained)
 
 
-def would_leave(cache: LatentCache, needed_bytes: int = 0, budget_bytes: int | None = None) -> list[Entry]:
-    """Which entries would leave for an entry of `needed_bytes`, or with another budget, in their order.
+def would_leave(
+    cache: LatentCache, needed_bytes: int = 0, budget_bytes: int | None = None, policy: EvictionPolicy | None = None
+) -> list[Entry]:
+    """Which entries would leave for an entry of `needed_bytes`, or with another budget or policy, in their order.
 
     Raises: CacheFull if it would not fit even then.
     """
-    now_bytes, policy = cache._store.budget()
+    now_bytes, now_policy = cache._store.budget()
     with cache._database.reading() as connection:
-        return leaving(connection, needed_bytes, now_bytes if budget_bytes is None else budget_bytes, policy)
+        budget_bytes = now_bytes if budget_bytes is None else budget_bytes
+        return leaving(connection, needed_bytes, budget_bytes, policy or now_policy)
 
 
 def rename(cache: LatentCache, entry: Entry, phrases: Sequence[Phrase]) -> bool:
@@ -111,4 +114,4 @@ def what_archive_brings(cache: LatentCache, path: Path) -> ImportReport:
 
     Raises: BadArchive, CacheFull as importing would.
     """
-    return check_archive(cache._store, path)
+    return check_archive(cache._store, path, cache._embedder)

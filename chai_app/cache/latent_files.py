@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,8 @@ PREVIEW_SUFFIX = ".webp"
 _ID = re.compile(r"[0-9a-f]{16}")
 _PART_SUFFIX = ".part"
 _MOST_QUARANTINED = 32
+KEPT_ASTRAY_DAYS = 30
+"""How long files wait for a database that knows them."""
 
 
 class LatentFiles:
@@ -39,6 +43,7 @@ class LatentFiles:
         self.home = home
         self.latents, self.previews = home / "latents", home / "previews"
         self.quarantine, self.index = home / "quarantine", home / "index"
+        self.astray = home / "astray"
 
     def latents_of(self, id: str) -> Path:
         """Where an entry's latents are, whether they are there or not."""
@@ -64,6 +69,24 @@ class LatentFiles:
         """Temporary files whose writer is dead. Certain only while the write lock is held."""
         return [part for part in self.parts() if _is_abandoned(part)]
 
+    def read_latents(self, entry: Entry) -> bytes:
+        """The file of an entry's latents, which is the one that was stored.
+
+        Raises: ValueError if it is damaged or missing; OSError if it cannot be read just now, which says nothing about
+        the file (no descriptor is left, the disk is away or closed to us): so it is no damage.
+        """
+        try:
+            content = self.latents_of(entry.id).read_bytes()
+        except FileNotFoundError as error:
+            if not self.latents.is_dir():  # a disk that is not mounted takes all files along
+                raise OSError(error.errno, f"the folder {self.latents} is not there") from error
+            raise ValueError("its latents file is missing") from error
+        if len(content) != entry.bytes:
+            raise ValueError(f"its latents file has {len(content):,} bytes instead of {entry.bytes:,}")
+        if hashlib.sha256(content).hexdigest() != entry.checksum:
+            raise ValueError("its latents file is not the one that was stored")
+        return content
+
     def has_latents(self, entry: Entry) -> bool:
         """Whether an entry's latents are there in full length; what they hold is found out when they are read."""
         try:
@@ -84,6 +107,44 @@ class LatentFiles:
             kept = sorted(self.quarantine.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
             remove(*kept[_MOST_QUARANTINED:])
         remove(self.preview_of(id))
+
+    def put_astray(self, path: Path) -> None:
+        """Move a file that is named for no entry where it can wait for a database that knows it."""
+        with contextlib.suppress(OSError):
+            self.astray.mkdir(parents=True, exist_ok=True)
+            path.replace(self.astray / path.name)
+            os.utime(self.astray / path.name)  # its time of waiting begins
+
+    def bring_back(self, ids: set[str]) -> list[Path]:
+        """Give the files that went astray of these entries their places again, where these are free. Returns: them."""
+        found = []
+        for place in self._places_of_astray():
+            if place.stem in ids and not place.exists():
+                with contextlib.suppress(OSError):
+                    (self.astray / place.name).replace(place)
+                    found.append(place)
+        return found
+
+    def _places_of_astray(self) -> list[Path]:
+        folders = {LATENTS_SUFFIX: self.latents, PREVIEW_SUFFIX: self.previews}
+        paths = map(Path, _names(self.astray))
+        return [folders[path.suffix] / path for path in paths if path.suffix in folders and _ID.fullmatch(path.stem)]
+
+    def astray_ids(self) -> set[str]:
+        """The ids for which files that went astray are named."""
+        return {place.stem for place in self._places_of_astray()}
+
+    def forget_astray(self, days: float) -> None:
+        """Unlink what went astray so many days ago or earlier."""
+        for place in self._places_of_astray():
+            path = self.astray / place.name
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime >= 86_400 * days:
+                    path.unlink()
+
+    def forget_quarantine(self) -> None:
+        """Unlink all damaged latents that were set aside."""
+        remove(*(self.quarantine / name for name in _names(self.quarantine)))
 
     @contextmanager
     def staged(self) -> Iterator[Staged]:

@@ -19,7 +19,7 @@ import numpy as np
 from .entries import KINDS, Entity, Entry, Kind, Shape
 from .rows import entry_by_number, reuse_depths
 from .shelf import NO_COUNT, Floats, Ints, Shelf
-from .shelves import Shelves
+from .shelves import Shelves, Space
 from .thresholds import Thresholds
 
 CountLikeness = Callable[[int | None, int | None], float]
@@ -34,7 +34,10 @@ _STRANGE_PHRASES = 4
 _NAMED_STRANGERS = 2  # from each shelf
 _MOST_CANDIDATES = 6
 _MOST_OTHER_SHELVES = 4
-_NUMBERS = 2**40  # more entries, and more of anything, than there will be
+_NUMBERS = 2**40  # more entries than there will be, and more than `MOST_COUNT`
+_OTHER_WIDTH = (
+    "Not looked at: embeddings in the cache of another width than the embedder's; cache repair makes them anew."
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Decision:
     candidates: tuple[Candidate, ...]
     thresholds: Thresholds
     lookup_ms: float
+    notes: tuple[str, ...] = ()
 
     @property
     def is_hit(self) -> bool:
@@ -80,13 +84,13 @@ class Decision:
     def sentences(self) -> list[str]:
         """The decision in words, one sentence for each candidate."""
         if not self.candidates:
-            return ["Miss: nothing in the cache is like anything in the prompt."]
+            return ["Miss: nothing in the cache is like anything in the prompt.", *self.notes]
         lines = [] if self.is_hit else ["Miss: no candidate fits."]
         for c in self.candidates:
             what = f"{c.found!r} of {c.prompt!r} for {c.wanted!r}, score {c.score:.3f}"
             what += f" ({c.counts})" if c.counts else ""
             lines.append(f"Hit: {what}." if c.lost_because is None else f"Not {what}: {c.lost_because}.")
-        return lines
+        return [*lines, *self.notes]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`."""
@@ -122,7 +126,7 @@ class _Matches:
 def decide(
     connection: sqlite3.Connection,
     shelves: Shelves,
-    embedder: str,
+    embedder: Space,
     wanted: Sequence[Entity],
     fingerprint: str,
     shape: Shape,
@@ -160,7 +164,8 @@ def decide(
     candidates += strangers[: max(_NAMED_STRANGERS, _MOST_CANDIDATES - len(candidates))]
     losers = sorted(candidates[entry is not None :], key=lambda candidate: -candidate.score)
     candidates = candidates[: entry is not None] + losers
-    return Decision(entry, tuple(candidates), thresholds, (time.perf_counter() - started) * 1e3)
+    notes = (_OTHER_WIDTH,) if shelves.has_other_width(connection, embedder) else ()
+    return Decision(entry, tuple(candidates), thresholds, (time.perf_counter() - started) * 1e3, notes)
 
 
 def _matches(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-from .entries import Entity, Entry, Order, Phrase, Schedule, Selection, Shape
+from .entries import KINDS, MOST_COUNT, Entity, Entry, Kind, Order, Phrase, Schedule, Selection, Shape, plain
 
 Change = Literal["added", "removed", "refiled"]
 
@@ -105,13 +106,11 @@ def drop_unused_vectors(connection: sqlite3.Connection, vectors: Iterable[int]) 
 
 
 def entry_by_id(connection: sqlite3.Connection, id: str) -> Entry | None:
-    row = connection.execute(f"SELECT {_COLUMNS} FROM entries WHERE id = ?", [id]).fetchone()
-    return None if row is None else _entry(row)
+    return next(iter(_entries(connection, "WHERE id = ?", [id])), None)
 
 
 def entry_by_number(connection: sqlite3.Connection, number: int) -> Entry | None:
-    row = connection.execute(f"SELECT {_COLUMNS} FROM entries WHERE number = ?", [number]).fetchone()
-    return None if row is None else _entry(row)
+    return next(iter(_entries(connection, "WHERE number = ?", [number])), None)
 
 
 def entries_beginning(connection: sqlite3.Connection, digits: str, limit: int) -> tuple[list[Entry], int]:
@@ -119,14 +118,12 @@ def entries_beginning(connection: sqlite3.Connection, digits: str, limit: int) -
     between = "id >= ? AND id < ?"  # unlike LIKE, a range of the ids' own index
     values = [digits, digits + "g"]
     (count,) = connection.execute(f"SELECT count(*) FROM entries WHERE {between}", values).fetchone()
-    query = f"SELECT {_COLUMNS} FROM entries WHERE {between} ORDER BY number DESC LIMIT ?"
-    return [_entry(row) for row in connection.execute(query, [*values, limit])], count
+    return _entries(connection, f"WHERE {between} ORDER BY number DESC LIMIT ?", [*values, limit]), count
 
 
 def children_of(connection: sqlite3.Connection, id: str) -> list[Entry]:
     """Entries that were made by reusing one, oldest first."""
-    query = f"SELECT {_COLUMNS} FROM entries WHERE parent = ? ORDER BY number"
-    return [_entry(row) for row in connection.execute(query, [id])]
+    return _entries(connection, "WHERE parent = ? ORDER BY number", [id])
 
 
 def reuse_depths(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, int]:
@@ -145,8 +142,7 @@ def selected(
 ) -> list[Entry]:
     """Latest (or most) first, newest first of equals; a limit of -1 means all."""
     where, values = _where(selection)
-    query = f"SELECT {_COLUMNS} FROM entries {where} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
-    return [_entry(row) for row in connection.execute(query, [*values, limit, offset])]
+    return _entries(connection, f"{where} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?", [*values, limit, offset])
 
 
 def count_selected(connection: sqlite3.Connection, selection: Selection) -> int:
@@ -176,7 +172,7 @@ def _where(selection: Selection) -> tuple[str, list[Any]]:
 def phrases_of(connection: sqlite3.Connection, number: int) -> list[Phrase]:
     """What an entry is filed under, in the order in which it was given."""
     query = "SELECT kind, text, head, count FROM entities WHERE entry = ? ORDER BY number"
-    return [Phrase(*row) for row in connection.execute(query, [number])]
+    return [_phrase(*row) for row in connection.execute(query, [number])]
 
 
 def filed_entities(connection: sqlite3.Connection, number: int) -> Iterator[tuple[str, Phrase, bytes]]:
@@ -187,11 +183,30 @@ def filed_entities(connection: sqlite3.Connection, number: int) -> Iterator[tupl
         WHERE e.entry = ? ORDER BY e.number
     """
     for embedder, embedding, *words in connection.execute(query, [number]):
-        yield embedder, Phrase(*words), embedding
+        yield embedder, _phrase(*words), embedding
 
 
-def all_ids(connection: sqlite3.Connection) -> set[str]:
-    return {id for (id,) in connection.execute("SELECT id FROM entries")}
+def _phrase(kind: Kind, text: str, head: str, count: int | None) -> Phrase:
+    """Whatever is in the database: an archive of before, which nobody looked at closely, could have brought it."""
+    is_count = isinstance(count, int) and 0 <= count <= MOST_COUNT
+    return Phrase(kind if kind in KINDS else "object", plain(text) or "?", plain(head), count if is_count else None)
+
+
+def all_ids(connection: sqlite3.Connection, among: Iterable[str] | None = None) -> set[str]:
+    """The ids of all entries, or those that there are `among` some."""
+    if among is None:
+        return {id for (id,) in connection.execute("SELECT id FROM entries")}
+    query = "SELECT id FROM entries WHERE id IN (SELECT value FROM json_each(?))"
+    return {id for (id,) in connection.execute(query, [json.dumps(sorted(among))])}
+
+
+def widths(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many numbers the embeddings of each embedder have, as most of them are."""
+    query = (
+        "SELECT s.embedder, s.dim FROM shelves s JOIN vectors v ON v.shelf = s.number "
+        "GROUP BY s.embedder, s.dim ORDER BY count(*)"
+    )
+    return dict(connection.execute(query).fetchall())
 
 
 def read_setting(connection: sqlite3.Connection, name: str, default: Any = None) -> Any:
@@ -204,7 +219,8 @@ def write_setting(connection: sqlite3.Connection, name: str, value: Any) -> None
 
 
 def _tell(connection: sqlite3.Connection, number: int, what: Change) -> None:
-    cursor = connection.execute("INSERT INTO changes (entry, what) VALUES (?, ?)", [number, what])
+    values = [number, what, secrets.randbits(62)]
+    cursor = connection.execute("INSERT INTO changes (entry, what, mark) VALUES (?, ?, ?)", values)
     assert cursor.lastrowid is not None
     connection.execute("DELETE FROM changes WHERE number <= ?", [cursor.lastrowid - KEPT_CHANGES])
 
@@ -219,9 +235,18 @@ def _shelf(connection: sqlite3.Connection, embedder: str, fingerprint: str, late
             "INSERT INTO shelves (embedder, kind, fingerprint, latent_shape, dim) VALUES (?, ?, ?, ?, ?)", (*key, dim)
         )
         row = connection.execute(query, key).fetchone()
-    if row[1] != dim:
-        raise ValueError(f"the embedder {embedder} gave {row[1]} numbers before, and {dim} now")
-    return int(row[0])
+    if row[1] == dim:
+        return int(row[0])
+    set_shelf_aside(connection, row[0])
+    return _shelf(connection, embedder, fingerprint, latent_shape, entity)
+
+
+def set_shelf_aside(connection: sqlite3.Connection, number: int) -> None:
+    """Let a shelf go under another embedder's name: its embeddings have a width that its own never gives. The texts
+    are still there, so that an embedder can file them anew."""
+    connection.execute(
+        "UPDATE shelves SET embedder = embedder || '/' || dim || '/' || number WHERE number = ?", [number]
+    )
 
 
 def _vector(connection: sqlite3.Connection, shelf: int, embedding: bytes) -> int:
@@ -237,6 +262,25 @@ def _vector(connection: sqlite3.Connection, shelf: int, embedding: bytes) -> int
     return cursor.lastrowid
 
 
+def unreadable(connection: sqlite3.Connection) -> list[int]:
+    """The numbers of entries whose rows say what no row says: the database was damaged, or written by others."""
+    query = f"SELECT {_COLUMNS} FROM entries ORDER BY number"
+    return [row[0] for row in connection.execute(query) if _read(row) is None]
+
+
+def _entries(connection: sqlite3.Connection, rest: str, values: Sequence[Any]) -> list[Entry]:
+    """Those whose rows can be read; one damaged row stands in nobody's way."""
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM entries {rest}", values)
+    return [entry for entry in map(_read, rows) if entry is not None]
+
+
+def _read(row: Sequence[Any]) -> Entry | None:
+    try:
+        return _entry(row)
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
 def _entry(row: Sequence[Any]) -> Entry:
     number, id, fingerprint, latent_key, num_frames, height, width, fps, prompt, seed, schedule, file, *rest = row
     size, checksum, hits, created, last_used, is_pinned, parent, root, depth, drift, compute_seconds, extra = rest
@@ -245,7 +289,7 @@ def _entry(row: Sequence[Any]) -> Entry:
         number=number,
         fingerprint=fingerprint,
         shape=Shape(tuple(map(int, latent_key.split("x"))), num_frames, height, width, fps),
-        prompt=prompt,
+        prompt=plain(prompt),
         seed=seed,
         schedule=Schedule(**json.loads(schedule)),
         file=file,

@@ -113,7 +113,13 @@ CREATE INDEX entries_by_parent ON entries (parent) WHERE parent IS NOT NULL;
 CREATE INDEX entries_reused ON entries (number, reuse_depth) WHERE reuse_depth > 0;
 """
 
-_STEPS = (_VERSION_1, _VERSION_2, _VERSION_3)
+# A number that nobody can guess, so that an index can tell this history from another one that came as far: after a
+# backup was put back, the numbers of changes begin again where it stood.
+_VERSION_4 = """
+ALTER TABLE changes ADD COLUMN mark INTEGER NOT NULL DEFAULT 0;
+"""
+
+_STEPS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 VERSION = len(_STEPS)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from .entries import Entity, Entry, Kind
 from .rows import entry_by_number
 from .shelf import Shelf
-from .shelves import Shelves
+from .shelves import Shelves, Space
 from .thresholds import Thresholds
 
 _FIRST_PHRASES = 16
@@ -44,7 +44,7 @@ class Found:
 def search(
     connection: sqlite3.Connection,
     shelves: Shelves,
-    embedder: str,
+    embedder: Space,
     wanted: Sequence[Entity],
     thresholds: Thresholds,
     limit: int,

@@ -50,10 +50,11 @@ Floats = NDArray[np.float32]
 
 
 class Shelf:
-    """What one lookup may find. `change` is the number of the change up to which it knows the database."""
+    """What one lookup may find. `change` is the number of the change up to which it knows the database, and that
+    change's mark."""
 
     def __init__(self, dim: int) -> None:
-        self.dim, self.change = dim, 0
+        self.dim, self.change = dim, (0, 0)
         self.index: Any = faiss.IndexFlatIP(dim)
         self.vectors: Ints = np.empty(0, np.int64)  # number of the embedding at each place, rising
         self._ends: Ints = np.zeros(1, np.int64)  # rows of place i are those from _ends[i] to _ends[i + 1]
@@ -184,7 +185,11 @@ class Shelf:
             "entries": self._entries,
             "counts": self._counts,
         }
-        metadata = {**stands_for, "dim": str(self.dim), "change": str(self.change), "checksum": _checksum(arrays)}
+        change, mark = map(str, self.change)
+        metadata = {
+            **stands_for,
+            **{"dim": str(self.dim), "change": change, "mark": mark, "checksum": _checksum(arrays)},
+        }
         return save(arrays, metadata=metadata)
 
     def put_graph(self, graph: Any) -> None:
@@ -216,7 +221,7 @@ def read_shelf(path: Path, stands_for: dict[str, str]) -> Shelf | None:
         if metadata["checksum"] != _checksum(arrays):
             return None
         shelf = Shelf(int(metadata["dim"]))
-        shelf.change = int(metadata["change"])
+        shelf.change = (int(metadata["change"]), int(metadata["mark"]))
     except Exception:  # whatever is wrong with a file that can be built anew, it is built anew
         return None
     shelf.index = faiss.deserialize_index(arrays["faiss"])

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .database import Database
-from .entries import Kind
+from .entries import MOST_COUNT, Kind
 from .errors import CacheError
 from .latent_files import LatentFiles
 from .rows import EMBEDDING_DTYPE, read_setting
@@ -26,6 +26,19 @@ _MOST_UNSETTLED = 0.1
 _MOST_TOMBSTONES = 0.2
 _FEWEST_TO_SAVE = 2_000
 
+Change = tuple[int, int]
+"""(number, mark)"""
+
+Space = tuple[str, int]
+"""An embedder's fingerprint and the width of its embeddings. What says it is of one embedder and has another width is a
+lie of an archive, and is never looked at."""
+
+# Whole embeddings alone, of `dim` numbers; a count beyond all counting is none.
+_ROWS = f"""
+    SELECT e.vector, e.entry, CASE WHEN e.count BETWEEN 0 AND {MOST_COUNT} THEN e.count ELSE {NO_COUNT} END
+    FROM entities e JOIN vectors v ON v.number = e.vector WHERE v.shelf = ? AND length(v.embedding) = ?
+"""
+
 
 class Shelves:
     """Every shelf that was asked for. They are touched inside a transaction only, whose lock keeps threads apart."""
@@ -33,43 +46,49 @@ class Shelves:
     def __init__(self, database: Database, files: LatentFiles) -> None:
         self._database, self._files = database, files
         self._loaded: dict[int, Shelf] = {}
-        self._saved: dict[int, int] = {}  # shelf: the change that its file stands for
+        self._saved: dict[int, Change] = {}  # shelf: the change that its file stands for
         self._builds: dict[int, threading.Thread] = {}  # shelf: who builds its graph aside
 
     def find(
-        self, connection: sqlite3.Connection, embedder: str, kind: Kind, fingerprint: str, latent_key: str
+        self, connection: sqlite3.Connection, embedder: Space, kind: Kind, fingerprint: str, latent_key: str
     ) -> Shelf | None:
         """The one shelf that fits, up to date with the transaction; None if nothing was ever put there."""
         row = connection.execute(
-            "SELECT number FROM shelves WHERE embedder = ? AND kind = ? AND fingerprint = ? AND latent_shape = ?",
-            [embedder, kind, fingerprint, latent_key],
+            "SELECT number FROM shelves "
+            "WHERE (embedder, dim) = (?, ?) AND kind = ? AND fingerprint = ? AND latent_shape = ?",
+            [*embedder, kind, fingerprint, latent_key],
         ).fetchone()
         return None if row is None else self.get(connection, row[0])
 
     def others(
-        self, connection: sqlite3.Connection, embedder: str, kind: Kind, fingerprint: str, latent_key: str, most: int
+        self, connection: sqlite3.Connection, embedder: Space, kind: Kind, fingerprint: str, latent_key: str, most: int
     ) -> Iterator[tuple[str, Shelf]]:
         """(why it does not fit, shelf) for shelves of the same embedder and kind, the same model's first."""
         query = """
             SELECT number, fingerprint FROM shelves
-            WHERE embedder = ? AND kind = ? AND (fingerprint != ? OR latent_shape != ?)
+            WHERE (embedder, dim) = (?, ?) AND kind = ? AND (fingerprint != ? OR latent_shape != ?)
             ORDER BY fingerprint != ?, number DESC LIMIT ?
         """
-        values = [embedder, kind, fingerprint, latent_key, fingerprint, most]
+        values = [*embedder, kind, fingerprint, latent_key, fingerprint, most]
         for number, other in connection.execute(query, values).fetchall():
             yield "other size" if other == fingerprint else "another model", self.get(connection, number)
 
-    def of_kind(self, connection: sqlite3.Connection, embedder: str, kind: Kind) -> Iterator[Shelf]:
+    def of_kind(self, connection: sqlite3.Connection, embedder: Space, kind: Kind) -> Iterator[Shelf]:
         """Every shelf of an embedder and a kind, of whatever model and size, the latest first."""
-        query = "SELECT number FROM shelves WHERE embedder = ? AND kind = ? ORDER BY number DESC"
-        for (number,) in connection.execute(query, [embedder, kind]).fetchall():
+        query = "SELECT number FROM shelves WHERE (embedder, dim) = (?, ?) AND kind = ? ORDER BY number DESC"
+        for (number,) in connection.execute(query, [*embedder, kind]).fetchall():
             yield self.get(connection, number)
+
+    def has_other_width(self, connection: sqlite3.Connection, embedder: Space) -> bool:
+        """Whether there is something that says it is of this embedder and cannot be."""
+        query = "SELECT 1 FROM shelves s JOIN vectors v ON v.shelf = s.number WHERE embedder = ? AND dim != ? LIMIT 1"
+        return connection.execute(query, embedder).fetchone() is not None
 
     def get(self, connection: sqlite3.Connection, number: int) -> Shelf:
         """One shelf, up to date with the transaction."""
         if number not in self._loaded:
             shelf = read_shelf(self._path(number), self._stands_for(connection, number))
-            self._saved[number] = shelf.change if shelf else -1
+            self._saved[number] = shelf.change if shelf else (-1, 0)
             self._loaded[number] = shelf or _from_rows(connection, number)
         if not _catch_up(connection, number, self._loaded[number]):
             self._loaded[number] = _from_rows(connection, number)
@@ -165,16 +184,15 @@ class Shelves:
                 stands_for = self._stands_for(connection, number)
                 saved = read_shelf(self._path(number), stands_for) or read_shelf(self._path(number), stands_for)
                 if saved is None:  # twice: another process may have put a new one there
-                    if self._path(number).exists():
-                        yield f"index {number}: its file is damaged, or of another cache"
+                    with suppress(FileNotFoundError):
+                        yield f"index {number}: {_why_unread(self._path(number))}"
                     continue
                 if not _catch_up(connection, number, saved):
                     continue
                 shelf = saved
             else:
                 continue
-            query = "SELECT e.vector, e.entry FROM entities e JOIN vectors v ON v.number = e.vector WHERE v.shelf = ?"
-            wanted = set(connection.execute(query, [number]).fetchall())
+            wanted = {row[:2] for row in connection.execute(_ROWS, [number, 2 * shelf.dim])}
             found = shelf.live_rows()
             if wanted != found:
                 yield (
@@ -193,38 +211,44 @@ class Shelves:
         return {"cache": str(read_setting(connection, "cache")), "shelf": str(number)}
 
 
+def _why_unread(path: Path) -> str:
+    """Raises: FileNotFoundError if it has gone meanwhile."""
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        return f"its file cannot be read just now ({error.strerror})"
+    return "its file is damaged, or of another cache"
+
+
 def _from_rows(connection: sqlite3.Connection, number: int) -> Shelf:
     """A flat shelf, which 100,000 embeddings fill in a fraction of a second; `settle` makes the graph later."""
     (dim,) = connection.execute("SELECT dim FROM shelves WHERE number = ?", [number]).fetchone()
     shelf = Shelf(dim)
     vectors, embeddings = _read_vectors(connection, number, dim, after=-1)
-    rows = connection.execute(
-        "SELECT e.vector, e.entry, coalesce(e.count, ?) FROM entities e JOIN vectors v ON v.number = e.vector "
-        "WHERE v.shelf = ? ORDER BY e.vector, e.entry",
-        [NO_COUNT, number],
-    ).fetchall()
+    rows = connection.execute(f"{_ROWS} ORDER BY e.vector, e.entry", [number, 2 * dim]).fetchall()
     shelf.fill(vectors, embeddings, rows)
     shelf.change = _latest(connection)
     return shelf
 
 
 def _catch_up(connection: sqlite3.Connection, number: int, shelf: Shelf) -> bool:
-    """Bring a shelf up to date; False if it has to be read afresh, as after a lag longer than changes are kept."""
+    """Bring a shelf up to date; False if it has to be read afresh: after a lag longer than changes are kept, or if it
+    stands for another history of the database, which was put back from a backup and went on from there."""
     latest = _latest(connection)
     if shelf.change == latest:
         return True
-    (oldest,) = connection.execute("SELECT min(number) FROM changes").fetchone()
-    if oldest is None or not oldest - 1 <= shelf.change < latest:
+    change, mark = shelf.change
+    query = "SELECT mark FROM changes WHERE number = ?" if change else "SELECT 0 FROM changes WHERE number = 1"
+    if connection.execute(query, [change] if change else []).fetchone() != (mark,):
         return False
-    changes = connection.execute("SELECT entry, what FROM changes WHERE number > ?", [shelf.change]).fetchall()
+    changes = connection.execute("SELECT entry, what FROM changes WHERE number > ?", [change]).fetchall()
     if any(what == "refiled" for _, what in changes):
         return False
     shelf.remove(entry for entry, what in changes if what == "removed")
-    rows = connection.execute(
-        "SELECT DISTINCT e.vector, e.entry, coalesce(e.count, ?) FROM changes c JOIN entities e ON e.entry = c.entry "
-        "JOIN vectors v ON v.number = e.vector WHERE c.number > ? AND c.what = 'added' AND v.shelf = ?",
-        [NO_COUNT, shelf.change, number],
-    ).fetchall()
+    added = "e.entry IN (SELECT entry FROM changes WHERE number > ? AND what = 'added')"
+    rows = connection.execute(f"{_ROWS} AND {added}", [number, 2 * shelf.dim, change]).fetchall()
     if rows:
         after = int(shelf.vectors[-1]) if len(shelf.vectors) else -1
         vectors, embeddings = _read_vectors(connection, number, shelf.dim, after)
@@ -234,11 +258,12 @@ def _catch_up(connection: sqlite3.Connection, number: int, shelf: Shelf) -> bool
 
 
 def _read_vectors(connection: sqlite3.Connection, number: int, dim: int, after: int) -> tuple[Ints, Floats]:
-    query = "SELECT number, embedding FROM vectors WHERE shelf = ? AND number > ? ORDER BY number"
-    rows = connection.execute(query, [number, after]).fetchall()
+    query = "SELECT number, embedding FROM vectors WHERE shelf = ? AND number > ? AND length(embedding) = ? "
+    rows = connection.execute(query + "ORDER BY number", [number, after, 2 * dim]).fetchall()
     embeddings = np.frombuffer(b"".join(blob for _, blob in rows), EMBEDDING_DTYPE).reshape(-1, dim)
     return np.array([vector for vector, _ in rows], np.int64), embeddings.astype(np.float32)
 
 
-def _latest(connection: sqlite3.Connection) -> int:
-    return connection.execute("SELECT max(number) FROM changes").fetchone()[0] or 0
+def _latest(connection: sqlite3.Connection) -> Change:
+    row = connection.execute("SELECT number, mark FROM changes ORDER BY number DESC LIMIT 1").fetchone()
+    return (0, 0) if row is None else (row[0], row[1])

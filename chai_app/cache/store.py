@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
 from . import events, rows
 from .database import Database
-from .entries import Entity, Entry, NewEntry, Selection
+from .entries import Entity, Entry, NewEntry, Selection, plain
 from .errors import CacheError
 from .eviction import DEFAULT_BUDGET_BYTES, EvictionPolicy, make_room, order_of
-from .latent_files import LatentFiles, Staged, remove
+from .latent_files import KEPT_ASTRAY_DAYS, LatentFiles, Staged, remove
+
+_log = logging.getLogger("chai")
 
 Clock = Callable[[], float]
 
@@ -46,7 +50,7 @@ class Store:
             number=0,
             fingerprint=new.fingerprint,
             shape=new.shape,
-            prompt=new.prompt,
+            prompt=plain(new.prompt),
             seed=new.seed,
             schedule=new.schedule,
             file=self.files.latents_of(id).name,
@@ -87,11 +91,10 @@ class Store:
                     rows.add_entry(connection, arrival.entry, arrival.entities)
                     events.record(connection, now, "insert", id, arrival.entry.bytes)
         except BaseException:
-            with self.database.reading() as connection:
-                here = rows.all_ids(connection)
-            self.files.unlink({arrival.entry.id for arrival in arrivals} - here)
+            with suppress(CacheError):  # what cannot be taken away now is swept later
+                self._unlink(arrival.entry.id for arrival in arrivals)
             raise
-        self.files.unlink(entry.id for entry in leaving)
+        self._unlink(entry.id for entry in leaving)
         return leaving
 
     def touch(self, id: str) -> bool:
@@ -130,18 +133,32 @@ class Store:
         with self.database.writing() as connection:
             entries = rows.selected(connection, selection)
             self._forget(connection, entries, "remove")
-        self.files.unlink(entry.id for entry in entries)
+        self._unlink(entry.id for entry in entries)
+        if selection == Selection():  # nothing at all is to be left
+            self.files.forget_astray(0)
+            self.files.forget_quarantine()
         return entries
 
-    def drop(self, entry: Entry, kind: events.EventKind, set_aside: bool = False) -> bool:
-        """Take one entry away, its latents into quarantine if `set_aside`. False if it was gone already."""
+    def drop(self, entry: Entry) -> bool:
+        """Take one entry away. False if it was gone already."""
         with self.database.writing() as connection:
-            if rows.entry_by_id(connection, entry.id) is None:
+            here = rows.entry_by_id(connection, entry.id)
+            if here is None:
                 return False
-            if set_aside:
-                self.files.set_aside(entry.id)
-            self._forget(connection, [entry], kind)
-        self.files.unlink([entry.id])
+            self._forget(connection, [here], "remove")
+        self._unlink([entry.id])
+        return True
+
+    def set_aside(self, entry: Entry) -> bool:
+        """Take an entry away whose latents are damaged, and these into quarantine. False if it was gone already, or
+        has come in anew, by an import, since it was looked at."""
+        with self.database.writing() as connection:
+            here = rows.entry_by_id(connection, entry.id)
+            if here is None or here.number != entry.number:
+                return False
+            self.files.set_aside(entry.id)
+            self._forget(connection, [here], "damage")
+        self._unlink([entry.id])
         return True
 
     def budget(self) -> tuple[int, EvictionPolicy]:
@@ -156,22 +173,52 @@ class Store:
             rows.write_setting(connection, "budget_bytes", budget_bytes)
             rows.write_setting(connection, "policy", policy)
             leaving = self._make_room(connection, 0, self.clock())
-        self.files.unlink(entry.id for entry in leaving)
+        self._unlink(entry.id for entry in leaving)
         return leaving
 
     def sweep(self) -> list[str]:
-        """Unlink files whose writer died before its row was committed. Returns: their names.
+        """Look after files that no row speaks of. Returns: what was done, one sentence for each.
+
+        Temporary files of dead writers go, and what was left of entries that were taken away. Latents that the database
+        never heard of are set aside: a writer may have died before it committed their row, but an older database may
+        also have been put in the place of the one that knows them. With that one they come back.
 
         Looks without the write lock first: a cache that is sound, which is nearly always, is opened without waiting.
         """
         with self.database.reading() as connection:
             here = rows.all_ids(connection)
-        if not self.files.without_row(here) and not self.files.parts():
+        if not self.files.without_row(here) and not self.files.parts() and not self.files.astray_ids():
             return []
         with self.database.writing() as connection:
-            dead = self.files.without_row(rows.all_ids(connection)) + self.files.abandoned_parts()
+            here = rows.all_ids(connection)
+            parts, strangers = self.files.abandoned_parts(), self.files.without_row(here)
+            left = events.removed(connection, {path.stem for path in strangers})
+            dead = parts + [path for path in strangers if path.stem in left]
+            astray = [path for path in strangers if path.stem not in left]
             remove(*dead)
-        return [path.name for path in dead]
+            for path in astray:
+                self.files.put_astray(path)
+            back = self.files.bring_back(here)
+            self.files.forget_astray(KEPT_ASTRAY_DAYS)
+        if astray:
+            _log.warning(
+                "%d files of entries that %s does not know were set aside in %s: they come back with a database that "
+                "knows them, and are removed after %d days.",
+                *(len(astray), self.database.path, self.files.astray, KEPT_ASTRAY_DAYS),
+            )
+        return [
+            *(f"swept {path.name}" for path in dead),
+            *(f"set {path.name} aside, which no entry has" for path in astray),
+            *(f"brought {path.name} back" for path in back),
+        ]
+
+    def _unlink(self, ids: Iterable[str]) -> None:
+        """Away with the files of entries whose rows are gone for good. Under the write lock, because an import in
+        another process can bring an id back, and its file with it, as soon as the commit has let go of the lock."""
+        gone = set(ids)
+        if gone:
+            with self.database.writing() as connection:
+                self.files.unlink(gone - rows.all_ids(connection, gone))
 
     def _make_room(self, connection: sqlite3.Connection, needed_bytes: int, now: float) -> list[Entry]:
         leaving = make_room(connection, needed_bytes, *_budget(connection))

@@ -8,12 +8,14 @@ says whether they should match.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import CannotRead
 from ..files import remembered, whole_file
 from .entries import KINDS, Kind
 from .errors import CacheError
@@ -146,19 +148,21 @@ def thresholds_for(embedder: Embedder, home: Path) -> Thresholds:
     for path in (home / "thresholds.json", _SHIPPED):
         values = remembered(path).get(embedder.fingerprint)
         if isinstance(values, dict):
-            try:
-                return Thresholds(**{kind: float(values[kind]) for kind in KINDS if kind in values})
-            except (TypeError, ValueError):
-                continue  # edited by hand and no number: the next best
+            found = {kind: values[kind] for kind in KINDS if kind in values}
+            if all(isinstance(value, float | int) and 0 <= value <= 1 for value in found.values()):
+                return Thresholds(**{kind: float(value) for kind, value in found.items()})
+            # Edited by hand and no number that a cosine could reach: the next best.
     return Thresholds()
 
 
 def save_thresholds(embedder: Embedder, thresholds: Thresholds, home: Path) -> None:
     """Remember them in `home`, beside those of other embedders.
 
-    Raises: CannotWrite if the system refuses.
+    Raises: CannotRead, CannotWrite if the system refuses.
     """
     path = home / "thresholds.json"
+    if path.exists() and not os.access(path, os.R_OK):  # those of other embedders would be lost
+        raise CannotRead(f"{path} cannot be read, so nothing was written into it: see who may read it.")
     values = {**remembered(path), embedder.fingerprint: {"embedder": embedder.name, **asdict(thresholds)}}
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:

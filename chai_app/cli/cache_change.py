@@ -57,6 +57,8 @@ BUDGET_HELP = """Show how many bytes latents may take, or set it, for every prog
   python app.py cache budget 20GB
 
   python app.py cache budget --policy lfu     [dim]another order in which entries leave[/dim]
+
+Asks first if entries would leave.
 """
 
 
@@ -148,8 +150,11 @@ def budget(
             help=f"Who leaves first: {', '.join(f'{name} ({words})' for name, words in LEAVES_FIRST.items())}.",
         ),
     ] = None,
+    yes: Yes = False,
     json_file: options.JsonFile = None,
 ) -> None:
+    from ..cache.inspection import would_leave
+
     check_json_file(json_file)
     budget_bytes = bytes_of(" ".join(size)) if size else None
     console = wide_console(json_file)
@@ -157,7 +162,14 @@ def budget(
     with opened(read_only=budget_bytes is None and policy is None) as cache:
         if not cache.read_only:
             kept_bytes = cache.stats().budget_bytes if budget_bytes is None else budget_bytes
-            left = cache.set_budget(kept_bytes, cast("EvictionPolicy | None", policy))
+            wanted = cast("EvictionPolicy | None", policy)
+            leaving = would_leave(cache, budget_bytes=kept_bytes, policy=wanted)
+            if leaving and not yes:
+                print_entries(console, "This evicts", leaving)
+            if yes or not leaving or agreed("Evict them?", console):
+                left = cache.set_budget(kept_bytes, wanted)
+            else:
+                console.print("Nothing was changed.")
         now = cache.stats()
     share = f" ({percent(now.bytes / now.budget_bytes)})" if now.budget_bytes else ""
     used = f"{human_bytes(now.bytes)}{share} by {entries_in_words(now.entries)}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from ..errors import BadRequest
+from ..errors import BadRequest, ChaiError
+from ..settings import Settings
 from . import options
-from .cache_choice import Before, OfEntity, OfPrompt, Since, check_target, opened, selection_of
+from .cache_choice import Before, OfEntity, OfModel, OfPrompt, Since, check_target, embedder_of, opened, selection_of
 from .cache_show import EMPTY, entries_in_words, print_entries, wide_console
 from .show import check_json_file, human_bytes, write_json
 
@@ -54,11 +56,14 @@ def upgrade(json_file: options.JsonFile = None) -> None:
     write_json(json_file, {"entries": count})
 
 
-def repair(json_file: options.JsonFile = None) -> None:
+def repair(model: OfModel = "demo", json_file: options.JsonFile = None) -> None:
     """Put right what verify finds. Entries whose latents are damaged leave; the damaged file is set aside."""
     check_json_file(json_file)
     console = wide_console(json_file)
-    with opened() as cache, console.status("reading every entry"):
+    embedder = None
+    with suppress(ChaiError):  # without one, what has no whole embeddings goes
+        embedder = embedder_of(model, Settings.from_environment())
+    with opened(embedder=embedder) as cache, console.status("reading every entry"):
         done, count = cache.repair(), cache.stats().entries
     for line in done:
         console.print(Text(f"{line[:1].upper()}{line[1:]}."), soft_wrap=True)

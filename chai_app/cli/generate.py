@@ -207,6 +207,7 @@ def _compared(before: Report, now: Report, like: str) -> str:
             ("other weights", before.model_fingerprint, now.model_fingerprint),
             ("another device", before.device, now.device),
             ("other versions of the libraries", before.versions, now.versions),
+            ("another number of threads", before.threads or now.threads, now.threads),
         )
         if old != new
     ]

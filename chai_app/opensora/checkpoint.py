@@ -5,6 +5,7 @@ one `model.safetensors`. Either layout loads through the same `from_pretrained`,
 """
 
 import json
+import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -163,11 +164,19 @@ def _find(file: str, source: str | Path, hub_options: Mapping[str, Any]) -> Path
     return path
 
 
+_OF_DAMAGE = (
+    *(SafetensorError, pickle.UnpicklingError, OSError, EOFError, RuntimeError, RecursionError),
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError),
+)
+
+
 def _loading(where: str, load: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """`load(...)`, with whatever a damaged file can raise told in one sentence."""
     try:
         return load(*args, **kwargs)
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except _OF_DAMAGE as error:
         reason = " ".join(str(error).split()).rstrip(".:")[:200]
         raise DamagedCheckpoint(f"{where} cannot be loaded ({reason}): fetch it again.") from error
 

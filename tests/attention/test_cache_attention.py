@@ -34,11 +34,17 @@ def text(videos=1):
 def run(model, start, **call):
     """The velocities of five steps; latents move along, so that each step's input is known."""
     found, states = [], call.pop("states", text(start.shape[0]))
-    for level in LEVELS:
-        velocity = model(start, 1000 * level, states, **SIZE, **call).sample
+    for i, level in enumerate(LEVELS):
+        with model.cache_context("cond_uncond", step_index=i):
+            velocity = model(start, 1000 * level, states, **SIZE, **call).sample
         found.append(velocity)
         start = start + 0.2 * velocity
     return found
+
+
+def difference(a, b):
+    """The largest between two velocities."""
+    return float((a - b).abs().max())
 
 
 class Mirror(Donor):
@@ -102,6 +108,34 @@ def test_the_donor_is_attended_to_in_steps_2_to_4_alone(model):
         assert not torch.equal(reused[step], plain[step])
 
 
+def test_a_step_in_which_attention_was_skipped_is_not_counted(model):
+    """As PAB and MagCache skip it: the model runs, and the first block's attention does not."""
+    block, skipped = model.spatial_block(0), []
+
+    class Skipping(type(block.attn)):
+        def forward(self, hidden_states, *args, **kwargs):
+            if len(skipped) == 2:  # the third step
+                skipped.append(True)
+                return torch.zeros_like(hidden_states)
+            skipped.append(False)
+            return super().forward(hidden_states, *args, **kwargs)
+
+    block.attn.__class__ = Skipping
+    with cache_attention(model, Donor(clean=latents(2))) as reuse:
+        run(model, latents(1))
+    assert skipped == [False, False, True, False, False]
+    assert (reuse.steps_done, reuse.calls) == ([2, 4], 2)
+
+
+def test_the_number_of_a_step_is_the_loops_own(model):
+    """A step in which the whole model was skipped counts all the same."""
+    with cache_attention(model, Donor(clean=latents(2))) as reuse, torch.no_grad():
+        for i in (0, 1, 3, 4):
+            with model.cache_context("cond_uncond", step_index=i):
+                model(latents(1), 1000 * LEVELS[i], text(), **SIZE)
+    assert reuse.steps_done == [2, 4]
+
+
 def test_outside_the_recipes_steps_a_run_is_bit_equal(model):
     plain = run(model, latents(1))
     with cache_attention(model, Donor(clean=latents(2)), Recipe(steps=(9,))) as reuse:
@@ -137,7 +171,8 @@ def test_a_second_run_within_the_block_counts_its_steps_anew(model):
 def test_videos_of_a_batch_each_attend_to_their_own_donor(model):
     start, donors = latents(1, videos=3), latents(2, videos=3)
     order = torch.tensor([2, 0, 1])
-    with cache_attention(model, Donor(clean=donors), videos=3):
+    without = run(model, start, states=text(3))
+    with cache_attention(model, Donor(clean=donors), videos=3) as reuse:
         plain = run(model, start, states=text(3))
     with cache_attention(model, Donor(clean=donors[order]), videos=3):
         permuted = run(model, start[order], states=text(3)[order])
@@ -146,16 +181,26 @@ def test_videos_of_a_batch_each_attend_to_their_own_donor(model):
     with cache_attention(model, Donor(clean=donors[1:2])):
         alone = run(model, start[1:2], states=text(3)[1:2])
     torch.testing.assert_close(alone[-1], plain[-1][1:2], atol=2e-5, rtol=1e-4)
+    assert reuse.calls == 3 and all(difference(plain[1][i], without[1][i]) > 1e-3 for i in range(3))
+    with cache_attention(model, Donor(clean=donors[order]), videos=3):
+        strangers = run(model, start, states=text(3))
+    assert all(difference(plain[1][i], strangers[1][i]) > 1e-3 for i in range(3)), "another donor, another video"
 
 
 def test_both_halves_of_guidance_attend_to_the_same_donor(model):
     start, states = latents(1), torch.cat([text(), -text()])
     twice = torch.cat([start, start])
-    with cache_attention(model, Donor(clean=latents(2))):
+    plain = run(model, twice, states=states)
+    with cache_attention(model, Donor(clean=latents(2))) as reuse:
         both = run(model, twice, states=states)
     with cache_attention(model, Donor(clean=latents(2))):
         swapped = run(model, twice, states=states.flip(0))
     torch.testing.assert_close(swapped[1], both[1].flip(0), atol=2e-5, rtol=1e-4)
+    assert reuse.calls == 3 and all(difference(both[1][half], plain[1][half]) > 1e-3 for half in range(2))
+    for half, own in enumerate((text(), -text())):
+        with cache_attention(model, Donor(clean=latents(2))):
+            alone = run(model, start, states=own)
+        torch.testing.assert_close(both[1][half], alone[1][0], atol=2e-5, rtol=1e-4)
 
 
 def test_the_unconditional_half_can_keep_to_itself(model):

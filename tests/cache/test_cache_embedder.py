@@ -48,6 +48,17 @@ def test_the_demo_models_embedder_gives_one_direction_of_length_1_for_each_text(
     assert demo.embed([]).shape == (0, demo.dim)
 
 
+def test_of_a_long_text_no_more_is_tokenised_than_the_model_reads(demo, monkeypatch):
+    lengths, encode = [], type(demo)._encode
+    monkeypatch.setattr(
+        type(demo), "_encode", lambda self, texts: lengths.extend(map(len, texts)) or encode(self, texts)
+    )
+    text = "a red ball and a  blue boat on the moon " * 100
+    np.testing.assert_array_equal(demo.embed([text])[0], encode(demo, [text])[0])
+    demo.embed(["x" * 1_000_000])
+    assert lengths == [2_000, 2_000]
+
+
 def test_a_text_is_encoded_once_and_long_lists_in_batches(demo, monkeypatch):
     encoded = []
     encode = type(demo)._encode

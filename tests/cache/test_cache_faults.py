@@ -177,7 +177,7 @@ def test_an_entry_that_another_process_evicted_in_the_meantime_is_a_miss_that_sa
         assert "removed in the meantime" in ours.load(entry).note
         again = ours.insert(tiny_entry(ours, "reef"))
         (home / "latents" / again.file).unlink()
-        assert "latents are missing" in ours.load(again).note
+        assert "latents file is missing, so it was taken out" in ours.load(again).note
         assert ours.entries() == [] and ours.verify() == []
 
 
@@ -281,3 +281,141 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CannotStore, match="cannot be made"):
         open_cache(tmp_path / "file" / "home")
+
+
+@pytest.mark.parametrize("way", ["remove", "purge", "evict", "damage"])
+def test_an_entry_that_comes_back_while_its_files_go_keeps_them(home, tmp_path, monkeypatch, way):
+    """Another process imports it between the commit that takes it away and the unlinking of its files."""
+    with open_cache(home) as ours, open_cache(home) as theirs:
+        entry = ours.insert(tiny_entry(ours, "cave"))
+        ours.export(tmp_path / "cave.zip")
+        if way == "damage":
+            (home / "latents" / entry.file).write_bytes(b"damaged")
+        unlink, came = ours._store._unlink, []
+
+        def import_first(ids):
+            ids = list(ids)
+            if ids and not came:
+                theirs.set_budget(10**9)
+                came.append(theirs.import_archive(tmp_path / "cave.zip"))
+            unlink(ids)
+
+        monkeypatch.setattr(ours._store, "_unlink", import_first)
+        match way:
+            case "remove":
+                assert ours.remove(entry)
+            case "purge":
+                ours.clear()
+            case "evict":
+                ours.set_budget(0)
+            case "damage":
+                ours.repair()
+        assert came and prompts(ours) == ["cave"]
+        assert ours.load(ours.entries()[0]).note is None and ours.verify() == []
+
+
+def test_what_was_looked_at_before_it_came_in_anew_is_not_damaged(home, tmp_path):
+    with open_cache(home) as ours, open_cache(home) as theirs:
+        old = ours.insert(tiny_entry(ours, "cave"))
+        ours.export(tmp_path / "cave.zip")
+        theirs.clear()
+        theirs.import_archive(tmp_path / "cave.zip")
+        assert not ours._store.set_aside(old)
+        assert ours.remove(old) and ours.verify() == [], "whoever wants it gone gets it gone"
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_what_cannot_be_read_just_now_is_not_damaged(home, monkeypatch, code):
+    def refuse(_path):
+        raise OSError(code, os.strerror(code))
+
+    with open_cache(home) as cache:
+        entries = [cache.insert(tiny_entry(cache, name)) for name in NAMES]
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", refuse)
+            assert "cannot be read just now" in cache.load(entries[0]).note
+            assert len(cache.verify()) == len(NAMES)
+            assert all("cannot be read just now" in line for line in cache.verify())
+            assert sum(line.startswith("left entry") for line in cache.repair()) == len(NAMES)
+        assert prompts(cache) == sorted(NAMES) and cache.verify() == []
+
+
+def test_without_a_file_descriptor_left_repair_takes_no_entry_off(home):
+    with open_cache(home) as cache:
+        for name in NAMES:
+            cache.insert(tiny_entry(cache, name))
+    code = f"""
+import os, resource, sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[2])]!r}
+from pathlib import Path
+from cache_kit import open_cache, look, phrase
+from chai_app.cache import CacheError
+cache = open_cache(Path({str(home)!r}))
+look(cache, phrase("cave", "scene"))
+limit = len(os.listdir("/proc/self/fd"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit - 1, limit - 1))
+try:
+    cache.repair()
+except CacheError as error:
+    print(error)
+"""
+    pytest.importorskip("resource")
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    with open_cache(home) as cache:
+        assert prompts(cache) == sorted(NAMES) and cache.verify() == []
+
+
+def test_latents_on_a_disk_that_is_away_are_not_damaged(home):
+    with open_cache(home) as cache:
+        entry = cache.insert(tiny_entry(cache, "cave"))
+        (home / "latents").rename(home / "elsewhere")
+        assert "is not there" in cache.load(entry).note
+        cache.repair()
+        (home / "elsewhere").rename(home / "latents")
+        assert cache.load(entry).note is None and cache.verify() == []
+
+
+def test_a_reader_says_that_a_damaged_entry_is_still_there(home):
+    with open_cache(home) as cache:
+        entry = cache.insert(tiny_entry(cache, "cave"))
+    (home / "latents" / entry.file).write_bytes(b"damaged")
+    with open_cache(home, read_only=True) as reader:
+        note = reader.load(entry).note
+        assert "cache repair takes it out" in note and "set aside" not in note
+        assert reader.entry(entry.id) == entry
+
+
+def test_a_disk_that_fills_up_while_the_tables_are_made_is_a_full_disk_and_the_cache_is_empty(home, monkeypatch):
+    from chai_app.cache import database
+
+    connect = database._connect
+
+    def connect_to_a_small_disk(address):
+        connection = connect(address)
+        connection.execute("PRAGMA max_page_count = 3")
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_connect", connect_to_a_small_disk)
+        with pytest.raises(CannotStore, match="full"):
+            open_cache(home)
+    with open_cache(home, read_only=True) as reader:
+        assert reader.entries() == [] and not look(reader, phrase("cave", "scene")).is_hit
+    with open_cache(home) as cache, open_cache(home, read_only=True) as reader:
+        cache.insert(tiny_entry(cache, "cave"))
+        assert prompts(reader) == ["cave"]
+
+
+def test_threads_that_read_while_a_cache_is_closed_see_no_half_closed_one(home):
+    import sqlite3
+
+    cache = open_cache(home)
+    cache.insert(tiny_entry(cache, "cave"))
+    with ThreadPoolExecutor(1) as pool:
+        with cache._database.reading() as connection:
+            closing = pool.submit(cache.close)
+            assert connection.execute("SELECT count(*) FROM entries").fetchone() == (1,)
+            assert not closing.done()
+        closing.result(60)
+    with pytest.raises(sqlite3.ProgrammingError):
+        cache.entries()

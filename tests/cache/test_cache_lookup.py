@@ -162,7 +162,7 @@ def test_an_embedding_of_another_width_under_one_fingerprint_is_a_bug_and_says_s
     new = tiny_entry(cache, "desert", TIGER)
     narrow = Entity("object", "tiger", "tiger", None, np.eye(1, 8, dtype=np.float32)[0])
     object.__setattr__(new, "entities", [narrow])
-    with pytest.raises(ValueError, match="numbers before"):
+    with pytest.raises(ValueError, match="gives 48 numbers"):
         cache.insert(new)
 
 

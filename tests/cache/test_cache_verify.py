@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from cache_kit import look, open_cache, phrase, tiny_entry
 
-from chai_app.cache import rows, upkeep
+from chai_app.cache import latent_files, rows, upkeep
 
 
 @pytest.fixture
@@ -129,3 +129,17 @@ def test_a_file_that_stays_is_reported_by_a_reader_too(both, home):
     _, reader = both
     (home / "latents" / "0123456789abcdef.safetensors").write_bytes(b"x")
     assert reader.verify() == ["file latents/0123456789abcdef.safetensors: no entry has it"]
+
+
+def test_a_temporary_file_that_is_being_made_is_not_taken_for_abandoned(both, home, monkeypatch):
+    """It is seen in the instant between its making and its locking."""
+    writer, reader = both
+    is_abandoned, seen = latent_files._is_abandoned, []
+
+    def unlocked_at_first(part):
+        seen.append(part)
+        return len(seen) == 1 or is_abandoned(part)
+
+    with writer._files.staged():
+        monkeypatch.setattr(latent_files, "_is_abandoned", unlocked_at_first)
+        assert reader.verify() == [] and seen
