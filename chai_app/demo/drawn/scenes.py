@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .drawing import Array, box, circle, coverage, ellipse, over, rgb
+from .drawing import Array, box, circle, ellipse, over, rgb, soft
 from .looks import SceneLook
 
 # For each light: sky above, sky at the horizon, and what the light does to colours on the ground.
@@ -61,7 +61,7 @@ def _gradient(canvas: Array, view: View, top: Array, bottom: Array, end_y: float
 def _layer(canvas: Array, view: View, height_y: Array, colour: Array, fade: float = 0.0) -> None:
     """Fill everything below `height_y` (T, 1, W); with `fade`, darker towards the bottom of the picture."""
     depth = np.clip((view.y - height_y) / 40, 0, 1)[..., None]
-    over(canvas, coverage(height_y - view.y), colour * (1 - fade * depth))
+    over(canvas, soft(height_y - view.y), colour * (1 - fade * depth))
 
 
 def _number(index: Array, salt: float) -> Array:
@@ -79,7 +79,7 @@ def _cells(view: View, depth: float, spacing: float, salt: float) -> tuple[Array
 def _stars(canvas: Array, view: View, count: int, down_to_y: float) -> None:
     for i in range(1, count + 1):  # multiples of the golden ratio and of the root of 2 spread evenly
         x, y = 96 * (0.618034 * i % 1), 4 + (down_to_y - 4) * (0.414214 * i % 1)
-        over(canvas, 0.9 * coverage(circle(view.columns - x, view.y - y, 1.2)), rgb(255, 255, 240))
+        over(canvas, 0.9 * soft(circle(view.columns - x, view.y - y, 1.2)), rgb(255, 255, 240))
 
 
 def _sky(canvas: Array, view: View, horizon_y: float) -> None:
@@ -93,9 +93,9 @@ def _sky(canvas: Array, view: View, horizon_y: float) -> None:
     else:
         disc, colour, y = 7.0, rgb(246, 246, 226), 15.0
         _stars(canvas, view, 9, 44)
-    over(canvas, coverage(circle(view.columns - x, view.y - y, disc)), colour)
+    over(canvas, soft(circle(view.columns - x, view.y - y, disc)), colour)
     if view.light == "night":
-        over(canvas, coverage(circle(view.columns - x - 3.4, view.y - y + 1.6, disc - 1.4)), SKY["night"][0])
+        over(canvas, soft(circle(view.columns - x - 3.4, view.y - y + 1.6, disc - 1.4)), SKY["night"][0])
 
 
 def _desert(canvas: Array, view: View) -> None:
@@ -110,7 +110,7 @@ def _desert(canvas: Array, view: View) -> None:
         case _:  # cactuses
             trunk = box(off, view.y - 52, 3.2, 15, 3)
             arms = np.minimum(box(np.abs(off) - 9, view.y - 46, 2.6, 6, 2.6), box(off, view.y - 51, 10, 2.4, 2))
-            over(canvas, coverage(np.minimum(trunk, arms)), view.lit(58, 140, 84))
+            over(canvas, soft(np.minimum(trunk, arms)), view.lit(58, 140, 84))
     dune = 64 + 4.5 * np.sin(view.x(0.8) / 19 + 6.28 * view.phase[2])
     _layer(canvas, view, dune, view.lit(238, 188, 106), 0.3)
 
@@ -121,20 +121,20 @@ def _ocean(canvas: Array, view: View) -> None:
     match view.skyline:
         case "first":  # clouds
             puff = np.minimum(ellipse(off, view.y - 24, 17, 6), circle(off + 4, view.y - 20, 8))
-            over(canvas, 0.9 * coverage(puff), view.lit(255, 255, 255))
+            over(canvas, 0.9 * soft(puff), view.lit(255, 255, 255))
         case "second":  # islands with a palm
             _layer(canvas, view, 52 - 9 * np.clip(1 - (off / 22) ** 2, 0, 1), view.lit(92, 168, 92))
-            over(canvas, coverage(box(off + 2, view.y - 34, 1.6, 12)), view.lit(128, 86, 52))
+            over(canvas, soft(box(off + 2, view.y - 34, 1.6, 12)), view.lit(128, 86, 52))
             crown = np.minimum(ellipse(off - 5, view.y - 24, 8, 3.2), ellipse(off + 9, view.y - 24, 8, 3.2))
-            over(canvas, coverage(crown), view.lit(48, 148, 84))
+            over(canvas, soft(crown), view.lit(48, 148, 84))
         case _:  # lighthouse
             tower = box(off, view.y - 36, 5, 17)
-            over(canvas, coverage(tower), view.lit(248, 244, 238))
-            over(canvas, coverage(np.maximum(tower, np.abs(view.y - 36) - 5)), view.lit(222, 66, 62))
-            over(canvas, coverage(box(off, view.y - 17, 6.5, 3)), view.lit(60, 56, 70))
+            over(canvas, soft(tower), view.lit(248, 244, 238))
+            over(canvas, soft(np.maximum(tower, np.abs(view.y - 36) - 5)), view.lit(222, 66, 62))
+            over(canvas, soft(box(off, view.y - 17, 6.5, 3)), view.lit(60, 56, 70))
     sea_top, sea_deep = view.lit(64, 160, 208), view.lit(16, 74, 150)
     depth = np.clip((view.y - 50) / 46, 0, 1)[..., None]
-    over(canvas, coverage(50 - view.y + 0 * view.t), sea_top + depth * (sea_deep - sea_top))
+    over(canvas, soft(50 - view.y + 0 * view.t), sea_top + depth * (sea_deep - sea_top))
     for row, speed, length in ((59, 5, 11.0), (72, 7, 16.0), (87, 9, 22.0)):
         crest = view.y - row - 2 * np.sin((view.x(row / 90) + speed * view.t) / length * 2 + 6.28 * view.phase[2] + row)
         over(canvas, 0.45 * np.clip(1 - np.abs(crest) / 2.4, 0, 1), view.lit(206, 236, 248))
@@ -152,12 +152,12 @@ def _forest(canvas: Array, view: View) -> None:
             case "first":  # pines
                 _layer(canvas, view, foot - height * np.clip(1 - np.abs(off) / half, 0, 1), colour)
             case "second":  # round crowns
-                over(canvas, coverage(box(off, view.y - foot + 10, 2.2, 12)), view.lit(112, 78, 56))
-                over(canvas, coverage(circle(off, view.y - foot + height - half, half)), colour)
+                over(canvas, soft(box(off, view.y - foot + 10, 2.2, 12)), view.lit(112, 78, 56))
+                over(canvas, soft(circle(off, view.y - foot + height - half, half)), colour)
             case _:  # bare white trunks under a roof of leaves
-                over(canvas, coverage(box(off, view.y - 50, 2.6, 26)), view.lit(226, 220, 206) * (0.6 + 0.6 * depth))
+                over(canvas, soft(box(off, view.y - 50, 2.6, 26)), view.lit(226, 220, 206) * (0.6 + 0.6 * depth))
                 roof = 16 + 14 * depth + 4 * np.sin(view.x(depth) / 7)
-                over(canvas, coverage(view.y - roof), colour)
+                over(canvas, soft(view.y - roof), colour)
     _layer(canvas, view, 70 + 1.8 * np.sin(view.x(0.9) / 12 + 6.28 * view.phase[2]), view.lit(98, 166, 76), 0.35)
 
 
@@ -177,18 +177,18 @@ def _city(canvas: Array, view: View) -> None:
             case "second":  # gabled houses
                 wall = 72 - low - 0.45 * high * dice
                 roof = np.where(inside, wall - 0.8 * (half - np.abs(off)), 72)
-                peak = np.clip(half - np.abs(off) + 0.5, 0, 1) * coverage(view.y - wall)
+                peak = np.clip(half - np.abs(off) + 0.5, 0, 1) * soft(view.y - wall)
             case _:  # domes
                 roof = np.where(inside, wall + 8 - np.sqrt(np.clip(half**2 - off**2, 0, None)), 72)
         _layer(canvas, view, roof, colour)
         if view.skyline == "second":
-            over(canvas, peak * coverage(roof - view.y), view.lit(188, 88, 74))
+            over(canvas, peak * soft(roof - view.y), view.lit(188, 88, 74))
         if depth == 0.6:
             pane = np.maximum(np.abs(np.abs(off) - 6.0) - 2.6, np.abs((view.y - wall - 10) % 11 - 4) - 2.6)
-            over(canvas, coverage(pane) * (view.y > wall + 3) * (view.y < 70) * 0.9, glass)
+            over(canvas, soft(pane) * (view.y > wall + 3) * (view.y < 70) * 0.9, glass)
     _layer(canvas, view, 72 + 0 * view.x(1), view.lit(112, 110, 126), 0.3)
     dash = np.maximum(np.abs((view.x(1.0) + 9 * view.phase[2]) % 24 - 12) - 6, np.abs(view.y - 86) - 1.4)
-    over(canvas, coverage(dash), view.lit(240, 232, 206))
+    over(canvas, soft(dash), view.lit(240, 232, 206))
 
 
 def _moon(canvas: Array, view: View) -> None:
@@ -199,13 +199,13 @@ def _moon(canvas: Array, view: View) -> None:
     match view.skyline:
         case "first":  # the Earth
             earth = circle(u, v, 12)
-            over(canvas, coverage(earth), rgb(66, 140, 232))
-            over(canvas, coverage(np.maximum(earth, ellipse(u + 4, v + 2, 6.4, 5))), rgb(104, 198, 126))
-            over(canvas, coverage(np.maximum(earth, ellipse(u - 6, v - 5, 4, 3.4))), rgb(104, 198, 126))
+            over(canvas, soft(earth), rgb(66, 140, 232))
+            over(canvas, soft(np.maximum(earth, ellipse(u + 4, v + 2, 6.4, 5))), rgb(104, 198, 126))
+            over(canvas, soft(np.maximum(earth, ellipse(u - 6, v - 5, 4, 3.4))), rgb(104, 198, 126))
         case "second":  # a planet with a ring
             ring = np.maximum(ellipse(u, v - 0.3 * u, 21, 5.2), -ellipse(u, v - 0.3 * u, 15.5, 2.8))
-            over(canvas, coverage(circle(u, v, 10.5)), rgb(240, 190, 120))
-            over(canvas, coverage(np.maximum(ring, -(v - 0.3 * u) - 1)), rgb(250, 226, 180))
+            over(canvas, soft(circle(u, v, 10.5)), rgb(240, 190, 120))
+            over(canvas, soft(np.maximum(ring, -(v - 0.3 * u) - 1)), rgb(250, 226, 180))
         case _:  # mountains
             off, dice = _cells(view, 0.3, 34.0, 6.0)
             _layer(canvas, view, 74 - (22 + 14 * dice) * np.clip(1 - np.abs(off) / 20, 0, 1), rgb(104, 102, 128))
@@ -213,7 +213,7 @@ def _moon(canvas: Array, view: View) -> None:
     _layer(canvas, view, ground, rgb(186, 186, 200), 0.3)
     for row, spacing, size in ((77, 35.0, 6.5), (88, 47.0, 9.0)):
         off = ((view.x(row / 78) + 60 * view.phase[3]) % spacing) - spacing / 2
-        over(canvas, 0.85 * coverage(ellipse(off, view.y - row, size, 0.36 * size)), rgb(132, 132, 152))
+        over(canvas, 0.85 * soft(ellipse(off, view.y - row, size, 0.36 * size)), rgb(132, 132, 152))
 
 
 def _reef(canvas: Array, view: View) -> None:
@@ -228,12 +228,12 @@ def _reef(canvas: Array, view: View) -> None:
             for side in (-6, 6):
                 tall = 26 + 22 * _number(np.floor(9 * dice), 1.0 + side)
                 leaf = ellipse(off - side + sway, view.y - 84 + tall / 2, 3.2, 0.62 * tall)
-                over(canvas, coverage(leaf), view.lit(36, 142, 98))
+                over(canvas, soft(leaf), view.lit(36, 142, 98))
         case "second":  # fans and brain corals
             fan = circle(off + 0.4 * sway, view.y - 74, 11 + 4 * dice)
             over(
                 canvas,
-                coverage(fan),
+                soft(fan),
                 np.where((dice > 0.5)[..., None], view.lit(240, 104, 140), view.lit(250, 160, 82)),
             )
         case _:  # rocks

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .drawing import Array, box, circle, coverage, ellipse, over, polygon, rgb, star
+from .drawing import Array, box, circle, ellipse, over, polygon, rgb, soft, star
 from .looks import ThingLook
 
 PAINT = {
@@ -215,10 +215,10 @@ def draw_thing(
     union = parts[0][0]
     for distance, _ in parts[1:]:
         union = np.minimum(union, distance)
-    outline = coverage(union * scale - 1.4)
-    sprite = np.broadcast_to(0.22 * PAINT[colour] + 0.04, (*union.shape, 3)).copy()
+    outline = soft(union * scale - 1.6)
+    sprite = np.broadcast_to(0.36 * PAINT[colour] + 0.03, (*union.shape, 3)).copy()
     for distance, part_colour in parts:
-        over(sprite, coverage(distance * scale), part_colour)
+        over(sprite, soft(distance * scale), part_colour)
     sprite = np.minimum(sprite * light[..., None], 1)
     for t in range(canvas.shape[0]):
         y0, x0 = max(top[t], 0), max(left[t], 0)

@@ -94,7 +94,7 @@ class Training:
         settings = self._settings(autoencoder.LATENTS)
         train(
             "autoencoder_latents", self.run, model.temporal_vae, settings,
-            autoencoder.latent_loss(model, pixels, settings),
+            autoencoder.latent_loss(model, pixels, self.run, settings),
         )  # fmt: skip
         settings = self._settings(autoencoder.CLIPS)
         train("autoencoder_clips", self.run, model, settings, autoencoder.clip_loss(model, pixels, settings))

@@ -11,6 +11,7 @@ Source of the latter: EQ-VAE, Kouzelis et al., arXiv 2502.09509.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,8 +34,8 @@ SPATIAL = {
     "norm_num_groups": 8,
     "sample_size": FRAME_SIZE_PX,
 }
-FRAMES = Settings(steps=2600, batch_size=28, peak_lr=2e-3, use_muon=True, seed=11)
-LATENTS = Settings(steps=900, batch_size=4, peak_lr=1.5e-3, use_muon=True, seed=12)
+FRAMES = Settings(steps=5600, batch_size=28, peak_lr=2e-3, use_muon=True, seed=11)
+LATENTS = Settings(steps=3000, batch_size=4, peak_lr=1.5e-3, use_muon=True, seed=12)
 CLIPS = Settings(steps=1500, batch_size=3, peak_lr=1e-3, use_muon=True, seed=13)
 DECODERS = Settings(steps=1000, batch_size=3, peak_lr=6e-4, ema_decay=0.995, use_muon=True, seed=14)
 FRAMES_PER_CLIP = 6  # of 17 are decoded to pixels: the spatial decoder is the costly half
@@ -124,24 +125,54 @@ def frame_loss(model: AutoencoderKLOpenSora, frames: NDArray[np.uint8], settings
     return loss_of
 
 
-def latent_loss(model: AutoencoderKLOpenSora, clips: NDArray[np.uint8], settings: Settings) -> LossOf:
-    """Second stage: the temporal half alone learns to give back the latents of the spatial half, which stands still.
+def latent_loss(model: AutoencoderKLOpenSora, clips: NDArray[np.uint8], folder: Path, settings: Settings) -> LossOf:
+    """Second stage: the temporal half alone learns to give back the latents of the spatial half, which stands still and
+    is asked once, for all clips. Each channel's error weighs what it would do to the pixels.
 
-    Each channel's error weighs what it would do to the pixels.
+    Most batches show the middle alone, and all are seen both ways round.
     """
     model.spatial_vae.requires_grad_(False)
     weight = channel_weights(model, clips)
+    known = _all_frame_latents(model, clips, folder / "frame-latents.f16")
+    side = known.shape[-1]
 
     def loss_of(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        with torch.no_grad():
-            frame_latents = _encode_frames(model, _batch(clips, settings, generator, is_still=False))
+        is_cropped = bool(torch.rand((), generator=generator) < SHARE_CROPPED)
+        number = 2 * settings.batch_size if is_cropped else settings.batch_size
+        rows = torch.randint(len(known), (number,), generator=generator).numpy()
+        frame_latents = torch.from_numpy(known[rows].astype(np.float32))  # (B, C, T, h, w)
+        if is_cropped:
+            left, top = torch.randint(side - CROP_PX // 8 + 1, (2,), generator=generator).tolist()
+            frame_latents = frame_latents[..., top : top + CROP_PX // 8, left : left + CROP_PX // 8].contiguous()
         posterior, again = _through_time(model, frame_latents, generator)
         difference = (again - frame_latents) * weight.sqrt()
         kl = _kl_per_number(posterior)
         error = difference.square().mean()
-        return error + difference.abs().mean() + KL_WEIGHT * kl, {"unexplained": error.item(), "kl": kl.item()}
+        figures = {} if is_cropped else {"unexplained": error.item()}
+        return error + difference.abs().mean() + KL_WEIGHT * kl, {**figures, "kl": kl.item()}
 
     return loss_of
+
+
+@torch.no_grad()
+def _all_frame_latents(model: AutoencoderKLOpenSora, clips: NDArray[np.uint8], path: Path) -> NDArray[np.float16]:
+    """The latents of every frame for itself, (N, C, T, h, w), and those of the clips in a mirror after them; worked out
+    once for one state of the spatial half."""
+    frames, side = clips.shape[1], clips.shape[2] // 8
+    shape = (2 * len(clips), model.latent_channels, frames, side, side)
+    mark = path.with_suffix(".of")
+    weights = torch.cat([parameter.flatten() for parameter in model.spatial_vae.encoder.parameters()])
+    state = f"{len(clips)} {float(weights.double().square().sum()):.12g}"
+    if not (path.exists() and mark.exists() and mark.read_text() == state):
+        latents = np.memmap(path, np.float16, "w+", shape=shape)
+        for start in range(0, len(clips), 8):
+            x = to_signed(clips[start : start + 8])
+            latents[start : start + len(x)] = _encode_frames(model, x).numpy()
+            mirrored = slice(len(clips) + start, len(clips) + start + len(x))
+            latents[mirrored] = _encode_frames(model, x.flip(-1)).numpy()
+        latents.flush()
+        mark.write_text(state)
+    return np.memmap(path, np.float16, "r", shape=shape)
 
 
 def clip_loss(
