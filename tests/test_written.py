@@ -79,7 +79,7 @@ def test_texts_for_several_clips_make_as_many_loops(released):
 
 def test_another_language_is_told(released):
     (note,) = written_notes(GenerationRequest("un gato negro durmiendo en un sof\u00e1 rojo"), released)
-    assert note.startswith("The prompt is not English (Spanish, as it seems)")
+    assert note.startswith("The prompt is not English (French or Spanish, as it seems)")
 
 
 def test_words_that_cleaning_takes_away_are_told_and_file_nothing(settings):

@@ -54,12 +54,12 @@ def _languages_of() -> dict[str, tuple[str, ...]]:
 
 
 def foreign_language(sentence: str) -> str | None:
-    """The language of a sentence that is not English ("Spanish"), "another script" where most letters are not Latin;
-    None if it is English, or too short to tell."""
+    """The language of a sentence that is not English ("Spanish", "French or Spanish"), "another script" where most
+    letters are not Latin; None if it is English, or too short to tell."""
     letters = sum(map(str.isalpha, sentence))
     if letters and len(_OTHER_LETTER.findall(sentence)) > MOST_FOREIGN * letters:
         return "another script"
-    words = _WORD.findall(sentence)
+    words = list(dict.fromkeys(_WORD.findall(sentence)))  # la la land is one small word
     votes: dict[str, int] = {}
     foreign = english = unknown = 0
     for i, word in enumerate(words):
@@ -71,4 +71,6 @@ def foreign_language(sentence: str) -> str | None:
         english += not languages and lower in _ENGLISH
         unknown += not languages and lower not in _ENGLISH and kind_of(lower) is None
     has_enough = foreign >= 2 or (foreign == 1 and not english and unknown >= 2)
-    return max(votes, key=lambda language: votes[language]) if has_enough and foreign > english else None
+    if not has_enough or foreign <= english:
+        return None
+    return " or ".join(language for language, count in votes.items() if count == max(votes.values()))

@@ -84,7 +84,7 @@ def test_a_file_of_requests_keeps_their_fields_and_the_original(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["missing.txt"], "cannot be read as a text file"),
+        (["missing.txt"], "There is no file"),
         (["a ball", "--lynx", "2"], "dial is 2"),
         (["a ball", "--model", "gpt"], "There is no enhancer 'gpt'"),
         (["a ball", "-o", "nowhere/out.txt"], "is not there"),

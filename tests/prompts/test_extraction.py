@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chai_app.demo.captions import NOUNS, caption
 from chai_app.demo.world import sample_any_spec
-from chai_app.prompts import Entities, Entity, extract
+from chai_app.prompts import Entities, Entity, extract, foreign_language
 
 
 def objects(prompt: str) -> list[str]:
@@ -254,3 +254,19 @@ def test_captions_of_the_demo_world_are_read_in_full():
             assert any(entity.phrase.endswith(noun) for forms in NOUNS[thing.object] for noun in forms), text
             assert entity.attributes, text
             assert entity.count == (spec.count if len(spec.things) == 1 else 1), text
+
+
+@pytest.mark.parametrize(
+    ("sentence", "language"),
+    [
+        ("die Katze schläft auf dem Sofa", "German"),
+        ("il pescatore porta una rete sulla spiaggia", "Italian"),
+        ("кот сидит на крыше", "another script"),
+        ("la la land", None),
+        ("a fiesta in Buenos Aires with café au lait and a piñata", None),
+        ("the old man and the sea", None),
+    ],
+)
+def test_a_language_is_told_by_its_small_words_and_its_sentences_name_nothing(sentence, language):
+    assert foreign_language(sentence) == language
+    assert bool(heads(sentence) + scenes(sentence)) == (language is None)

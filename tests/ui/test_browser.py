@@ -62,7 +62,7 @@ def test_from_a_cold_start_to_the_first_video_and_then_a_hit(page, site):
     expect(page.locator("#part-job .c-title")).to_have_text(SECOND)
     expect(receipt).to_contain_text("Attended to an earlier video for 'red ball'")
     expect(receipt).to_contain_text("Cache Attention ran")
-    expect(receipt).to_contain_text(re.compile("saved|lost"))
+    expect(receipt).not_to_contain_text(re.compile("saved|lost"))  # one full run, a cold one, is nothing to compare with
     assert site.studio.jobs.jobs()[0].report.reuse.entry_id == job.report.reuse.stored_entry_id
 
 
