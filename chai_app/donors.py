@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cache import LatentCache, NewEntry, OlderCache, OpenClipEmbedder, Phrase, Schedule, Shape, UnknownEntry
 from .errors import BadRequest, ChaiError
-from .libraries import importing
+from .libraries import loading_turn
 from .models import Model
 from .numbers import CountRange, count_likeness
 from .opensora.sizes import latent_size
@@ -191,7 +191,7 @@ class Donors:
         """What to attend to. A donor that cannot be read is left out of the outcome, with a sentence for each."""
         if reuse.entry_id is None:
             return reuse, [], ()
-        with importing():
+        with loading_turn():
             import torch
 
             from .attention import Donor
