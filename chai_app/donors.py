@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .cache import LatentCache, NewEntry, OlderCache, OpenClipEmbedder, Phrase, Schedule, Shape, UnknownEntry
 from .cache.entries import MOST_COUNT
 from .errors import BadRequest, ChaiError
-from .libraries import importing
+from .libraries import loading_turn
 from .models import Model
 from .numbers import CountRange, count_likeness
 from .opensora.sizes import latent_size
@@ -184,7 +184,7 @@ class Donors:
         is damaged is set aside, but not by a private run, which changes nothing."""
         if reuse.entry_id is None:
             return reuse, [], ()
-        with importing():
+        with loading_turn():
             import torch
 
             from .attention import Donor

@@ -19,13 +19,12 @@ from .donors import Donors, shape_of
 from .enhance import DEMO as DEMO_ENHANCER
 from .enhance import Enhanced, Enhancer, OnText
 from .errors import BadRequest, Cancelled, ChaiError
-from .libraries import importing
+from .libraries import loading_turn
 from .loading import (
     LoadedModel,
     Machine,
     MemoryHost,
     choose_machine,
-    import_libraries,
     load,
     memory_in_plain_words,
 )
@@ -234,7 +233,7 @@ class Engine:
                     self._enhancer = None
                     if enhancer != DEMO_ENHANCER:
                         self._loaded = None  # two models at once may not fit
-                    with importing():
+                    with loading_turn():
                         self._enhancer = Enhancer.load(enhancer, machine.device, settings=self.settings)
                 return self._enhancer.enhance(
                     prompts, extract, seed=seed, lynx_dial=lynx_dial, on_text=watch if is_watched else None
@@ -348,7 +347,6 @@ class Engine:
         return self._load_on(model, choose_machine(request.device, request.dtype, request.offload))
 
     def _load_on(self, model: Model, machine: Machine) -> LoadedModel:
-        import_libraries()
         if self._loaded is None or not self._loaded.is_still(model, machine):
             self._loaded = None  # two models at once may not fit
             if self._enhancer is not None and self._enhancer.name != DEMO_ENHANCER:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import BadRequest, ChaiError
 from .fingerprint import Stamp
-from .libraries import importing
+from .libraries import loading_turn
 from .mag_ratios import ratios_of
 from .models import Model
 from .settings import Settings
@@ -65,17 +65,6 @@ class MemoryHost(Protocol):
         """Called before every run: the model goes where it runs, if it was moved away in the meantime."""
 
 
-def import_libraries() -> None:
-    """Import all that a run needs, before any of it is used: what is imported later could meet another thread's."""
-    with importing():
-        import open_clip  # noqa: F401
-        from transformers import AutoTokenizer, T5EncoderModel  # noqa: F401
-
-        from .attention import cache_attention  # noqa: F401
-        from .opensora import OpenSoraPipeline  # noqa: F401
-        from .opensora.acceleration import accelerated  # noqa: F401
-
-
 def choose_machine(device: str | None, dtype: str | None, offload: str | None) -> Machine:
     """Fill in what the person left open: the GPU if there is one; bf16 on a GPU that has it, fp32 elsewhere.
 
@@ -105,9 +94,11 @@ def load(model: Model, machine: Machine, settings: Settings) -> LoadedModel:
     """
     if settings.compile != "off":
         _check_compiling(machine, settings.compile)
-    quantization = _int8_weights() if settings.text_encoder == "int8" else None
-    notes = () if quantization is None else ("The text encoder's weights have 8 bits (CHAI_TEXT_ENCODER).",)
-    with memory_in_plain_words(machine, f"the model {model.name}", "close what else is using it"):
+    remedy = "close what else is using it"
+    with loading_turn(), memory_in_plain_words(machine, f"the model {model.name}", remedy):
+        quantization = _int8_weights() if settings.text_encoder == "int8" else None
+        notes = () if quantization is None else ("The text encoder's weights have 8 bits (CHAI_TEXT_ENCODER).",)
+        _import_what_runs()
         stamp = model.stamp()
         pipeline = _load_pipeline(model, machine, quantization)
         fingerprint = model.fingerprint(settings)
@@ -135,6 +126,12 @@ def memory_in_plain_words(machine: Machine, what: str, remedy: str) -> Iterator[
             )
         sentence = f"The memory of {machine.device} does not hold {what}: {remedy}{more}."
         raise ChaiError(sentence) from error
+
+
+def _import_what_runs() -> None:
+    """What a run imports beside its model, imported while it is this thread's turn."""
+    from .attention import cache_attention  # noqa: F401
+    from .opensora import cache_hooks  # noqa: F401
 
 
 def _load_pipeline(model: Model, machine: Machine, text_quantization: Any) -> OpenSoraPipeline:

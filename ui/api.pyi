@@ -81,7 +81,6 @@ def add_api(studio: Studio) -> None:
     for name, fn in named.items():
         gr.api(fn, api_name=name, concurrency_limit=8)
 
-from gradio.events import Dependency
 
 class _OwnFile(gr.File):
     """A file of ours, given out where it lies; Gradio would make a copy of each, which nobody removes."""
@@ -91,7 +90,9 @@ class _OwnFile(gr.File):
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
         return None if url_or_file_path is None else str(url_or_file_path)
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
     if TYPE_CHECKING:
         from gradio.components import Timer

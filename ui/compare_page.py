@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from chai_app.jobs import Job
-from chai_app.libraries import importing
+from chai_app.libraries import loading_turn
 from chai_app.models import DEMO
 from chai_app.request import Report
 
@@ -153,7 +153,7 @@ def _verdicts(studio: Studio, jobs: list[Job]) -> dict[str, str]:
 
 
 def _judged(studio: Studio, job: Job) -> str:
-    with importing():
+    with loading_turn():
         from chai_app.demo.judge import load_judge
     from chai_app.demo.world import COLOURS, MOTIONS, OBJECTS, SCENES
     from chai_app.video import read_video
@@ -161,7 +161,7 @@ def _judged(studio: Studio, job: Job) -> str:
     assert job.file is not None
     with studio.judging:
         if studio.judge is None:
-            with importing():
+            with loading_turn():
                 studio.judge = load_judge()
         (verdict,) = studio.judge.verdicts(read_video(job.file).frames[None])
     prompt = job.request.prompt.lower()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DamagedCheckpoint, MissingWeights
-from ..libraries import importing
+from ..libraries import loading_turn
 from ..only_data import check_only_data
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class OpenClipEmbedder:
         if self._model.startswith(_LOCAL):
             config = json.loads(self._config_text)
             return int(config.get("model_cfg", config)["embed_dim"])
-        with importing():
+        with loading_turn():
             import open_clip
 
         return int(open_clip.get_model_config(self._model)["embed_dim"])
@@ -108,7 +108,7 @@ class OpenClipEmbedder:
 
     @cached_property
     def _tower(self) -> tuple[Any, Any]:
-        with importing():
+        with loading_turn():
             return self._loaded_tower()
 
     def _loaded_tower(self) -> tuple[Any, Any]:
@@ -143,7 +143,7 @@ def _weights_in(folder: Path) -> Path:
 
 def _weights_of(model: str, pretrained: str | None) -> Path:
     """The file in the Hugging Face cache that belongs to a named model."""
-    with importing():
+    with loading_turn():
         import open_clip
     from huggingface_hub import try_to_load_from_cache
 
