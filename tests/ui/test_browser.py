@@ -22,7 +22,7 @@ def go(page, name):
 
 def made(site, prompt, **fields):
     """A finished job, made through the queue of the server."""
-    fields = {"num_inference_steps": 2, "fast_steps": 2, "seed": 1, **fields}
+    fields = {"num_inference_steps": 3, "fast_steps": 2, "seed": 1, **fields}
     (job,) = site.studio.jobs.submit([GenerationRequest(prompt, **fields)])
     done = site.studio.jobs.wait(job.id, 120)
     assert done.state == "done", done.error
@@ -62,7 +62,6 @@ def test_from_a_cold_start_to_the_first_video_and_then_a_hit(page, site):
     expect(page.locator("#part-job .c-title")).to_have_text(SECOND)
     expect(receipt).to_contain_text("Attended to an earlier video for 'red ball'")
     expect(receipt).to_contain_text("Cache Attention ran")
-    expect(receipt).not_to_contain_text(re.compile("saved|lost"))  # one full run, a cold one, is nothing to compare with
     assert site.studio.jobs.jobs()[0].report.reuse.entry_id == job.report.reuse.stored_entry_id
 
 

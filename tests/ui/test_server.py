@@ -45,11 +45,11 @@ def client(site):
 
 
 def test_a_program_plans_and_generates_and_gets_the_file(client, site):
-    plan = client.predict("a red ball in the desert", {"seed": 7, "num_inference_steps": 2}, api_name="/plan")
-    assert (plan["request"]["seed"], plan["reuse"]["outcome"], plan["reuse"]["steps"]) == (7, "miss", 2)
-    file, told = client.predict("a red ball in the desert", {"seed": 7, "num_inference_steps": 2}, api_name="/generate")
+    plan = client.predict("a red ball in the desert", {"seed": 7, "num_inference_steps": 3}, api_name="/plan")
+    assert (plan["request"]["seed"], plan["reuse"]["outcome"], plan["reuse"]["steps"]) == (7, "miss", 3)
+    file, told = client.predict("a red ball in the desert", {"seed": 7, "num_inference_steps": 3}, api_name="/generate")
     assert read_metadata(Path(file))["chai"]["request"]["seed"] == 7
-    assert told["report"]["steps"] == 2
+    assert told["report"]["steps"] == 3
     assert [job["state"] for job in client.predict(api_name="/queue")] == ["done"]
     assert [entry["prompt"] for entry in client.predict("red", 10, api_name="/entries")] == ["a red ball in the desert"]
     (captioned,) = client.predict(["a red ball in the desert"], 1, api_name="/enhance")
@@ -176,10 +176,10 @@ def test_a_caption_keeps_its_original_while_most_of_it_is_left():
 
 def test_a_comparison_takes_some_donors_of_choice_and_no_more(site):
     jobs = site.studio.jobs
-    fields = {"num_inference_steps": 2, "fast_steps": 2, "reuse": "full"}
+    fields = {"num_inference_steps": 3, "fast_steps": 2, "reuse": "full"}
     made = [jobs.submit([GenerationRequest("a boat", seed=seed, **fields)])[0] for seed in range(MOST_CHOSEN + 2)]
     ids = [jobs.wait(job.id, 120).report.reuse.stored_entry_id for job in made]
-    group = compare_arms(site.studio, GenerationRequest("a boat", seed=1, num_inference_steps=2), ids[:2])
+    group = compare_arms(site.studio, GenerationRequest("a boat", seed=1, num_inference_steps=3), ids[:2])
     add = DONOR_ACTS["compare_add"]
     with pytest.raises(ChaiError, match="has its arm already"):
         add(site.studio, {"group": group, "id": ids[0]})
