@@ -163,12 +163,8 @@ def _opened(path: Path) -> Iterator[tuple[Iterator[np.ndarray], float, int]]:
             fps = _told_fps(path) or float(stream.average_rate or 24)
             seconds = (container.duration or 0) / av.time_base
             yield frames, fps, stream.frames or round(seconds * fps)
-    except (
-        av.error.FFmpegError,
-        IndexError,
-        ValueError,
-        StopIteration,
-    ) as error:  # no stream, no frames, many sizes
+    except (av.error.FFmpegError, OSError, IndexError, ValueError, StopIteration) as error:
+        # no stream, no frames, many sizes, an index that asks for a place before the file
         raise BadMedia(f"{path} is not a video that can be read: choose an mp4, webm or gif file.") from error
 
 
@@ -252,7 +248,7 @@ def _container_comment(path: Path) -> str:
         with _container(path) as container:
             found = (container.metadata.get(key) for key in ("comment", "COMMENT"))  # Matroska shouts
             return next((text for text in found if text), "")
-    except (av.error.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:  # a damaged index asks for a place before the file
         raise BadMedia(f"{path} is not a video that can be read.") from error
 
 

@@ -141,7 +141,7 @@ def test_a_batch_keeps_the_files_order_if_asked(run, tmp_path):
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
     result = run("batch", "prompts.txt", "--keep-order", "--json", "out.json")
     assert [line for line in result.stdout.splitlines() if line in PROMPTS] == PROMPTS
-    assert "1 of 4 were hits" in result.stdout and "The order gave" not in result.stdout
+    assert "1 of 4 was a hit" in result.stdout and "The order gave" not in result.stdout
     assert json.loads((tmp_path / "out.json").read_text())["order"] is None
 
 
@@ -184,7 +184,7 @@ def test_warm_tells_what_did_not_enter_and_what_had_to_leave(run, tmp_path, monk
     [
         ("", "full", "prompts.jsonl holds no prompt"),
         ('{"prompt": "a red ball", "num_loops": 2}', "full", "Line 1 of prompts.jsonl: A video that starts from"),
-        ('{"prompt": "a red ball", "frames": 2}', "full", "Line 1 of prompts.jsonl: Unknown field"),
+        ('{"prompt": "a red ball", "colour": 2}', "full", "Line 1 of prompts.jsonl: Unknown field"),
         ('{"prompt": "a red ball"}', "nothing", "CHAI_STORE is nothing, so nothing would enter"),
     ],
 )

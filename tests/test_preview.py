@@ -32,8 +32,9 @@ def test_a_preview_of_one_latent_frame_is_the_picture_it_decodes_to(vae):
     latents = torch.randn(1, 4, 1, 4, 6, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         decoded = vae.decode(latents, num_frames=1).sample[0, :, 0].permute(1, 2, 0)
-    expected = ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
-    assert np.array_equal(latent_preview(vae, latents), expected)
+    expected = ((decoded.clamp(-1, 1) + 1) * 127.5).round().numpy()
+    # Two computations: their last bits differ by what a CPU can do, and a value near a half is rounded either way.
+    np.testing.assert_allclose(latent_preview(vae, latents), expected, rtol=0, atol=1)
 
 
 def test_a_preview_does_not_look_like_decoding_to_those_who_watch_for_it(vae):

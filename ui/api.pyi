@@ -16,7 +16,6 @@ from .studio import Studio
 
 _MOST_CAPTIONS = 64
 
-
 def add_api(studio: Studio) -> None:
     """Add them. Called within a `gr.Blocks`."""
 
@@ -81,7 +80,6 @@ def add_api(studio: Studio) -> None:
     for name, fn in named.items():
         gr.api(fn, api_name=name, concurrency_limit=8)
 
-
 class _OwnFile(gr.File):
     """A file of ours, given out where it lies; Gradio would make a copy of each, which nobody removes."""
 
@@ -90,14 +88,11 @@ class _OwnFile(gr.File):
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
         return None if url_or_file_path is None else str(url_or_file_path)
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
-
 
 class _in_plain_words:
     """A `ChaiError` reaches the caller as its sentence."""
@@ -108,7 +103,6 @@ class _in_plain_words:
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         if isinstance(error, ChaiError):
             raise gr.Error(str(error), print_exception=False) from error
-
 
 def _request(prompt: str, settings: dict[str, Any] | None) -> GenerationRequest:
     return GenerationRequest.from_json({**(settings or {}), "prompt": prompt})

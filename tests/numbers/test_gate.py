@@ -39,7 +39,7 @@ def cache():
 
 
 def request(prompt) -> GenerationRequest:
-    return GenerationRequest(prompt, num_inference_steps=2, fast_steps=1, seed=1)
+    return GenerationRequest(prompt, fast_steps=1, seed=1)
 
 
 def test_a_video_with_another_count_serves_less_and_the_plan_says_how_much(engine, model_folder, cache):
