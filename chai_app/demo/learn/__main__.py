@@ -84,6 +84,11 @@ class Training:
 
     def autoencoder(self) -> None:
         model = autoencoder.new_autoencoder()
+        if self.start_from is not None:
+            begun = AutoencoderKLOpenSora.from_pretrained(self.start_from / "vae", torch_dtype=torch.float32)
+            model.load_state_dict(begun.state_dict())
+            model.shift.zero_()  # latents are measured again when the training is done
+            model.scale.fill_(1)
         frames = self._clips("train", self._count(TRAINING_FRAMES), still=True)
         settings = self._settings(autoencoder.FRAMES)
         train(
