@@ -74,6 +74,6 @@ def test_what_a_page_shows_is_relative_to_where_a_proxy_shows_it(site):
 
 def test_programs_of_this_machine_keep_working(any_site):
     client = Client(f"http://127.0.0.1:{any_site.port}/", verbose=False)
-    assert client.predict(api_name="/queue") == []
+    assert isinstance(client.predict(api_name="/queue"), list)
     told = client.predict("a red ball", {"seed": 7, "num_inference_steps": 2}, api_name="/plan")
     assert told["request"]["seed"] == 7

@@ -60,6 +60,31 @@ def test_a_private_video_is_on_its_own_page_and_on_no_other(site, private_job):
     assert site.studio.jobs.job(job.id) == job and job.file.is_file()
 
 
+def press(site, button, cookie, **fields):
+    """What the page sends when a button is pressed: the form as it is at first, but for `fields` by their ids."""
+    blocks = site.started.blocks
+    (pressed,) = (id for id, block in blocks.blocks.items() if block.elem_id == button)
+    (event,) = (each for each in blocks.config["dependencies"] if [pressed, "click"] in map(list, each["targets"]))
+    inputs = [blocks.blocks[id] for id in event["inputs"]]
+    data = [fields.get(each.elem_id, getattr(each, "value", None)) for each in inputs]
+    body = json.dumps({"data": data, "fn_index": event["id"], "session_hash": "mine"})
+    status, _, told = site.ask("POST", "/gradio_api/queue/join", body, Content_Type="application/json", Cookie=cookie)
+    assert status == 200, told
+
+
+def test_what_the_form_asks_for_in_private_is_the_browser_s_own(site):
+    mine, jobs = site.visitor(), site.studio.jobs
+    press(site, "generate", mine, prompt=SECRET, private=True)
+    with jobs._changed:
+        assert jobs._changed.wait_for(lambda: any(job.request.is_private for job in jobs.jobs()), 60)
+    (job,) = [job for job in jobs.jobs() if job.request.is_private]
+    jobs.wait(job.id, 120)
+    assert f"chai-visitor={job.owner}" == mine
+    assert SECRET in json.dumps(site.call("poll", {}, Cookie=mine)[1])
+    assert SECRET not in json.dumps(site.call("poll", {})[1])
+    jobs.forget([job.id])
+
+
 def test_a_waiting_private_video_is_known_to_others_as_one_and_no_more(site, monkeypatch):
     mine = site.visitor()
     long = GenerationRequest("a boat", num_inference_steps=1000, reuse="full")
