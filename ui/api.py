@@ -73,7 +73,8 @@ def add_api(studio: Studio) -> None:
 
     prompt = gr.Textbox(visible=False, label="prompt")
     settings = gr.JSON(visible=False, label="settings")
-    file, report = _OwnFile(visible=False, label="file"), gr.JSON(visible=False, label="report")
+    file, report = gr.File(visible=False, label="file"), gr.JSON(visible=False, label="report")
+    vars(file)["async_move_resource_to_block_cache"] = _where_it_lies  # Gradio writes a stub beside any subclass
     asked = gr.Button(visible=False)
     # A video may take long, and others want theirs: waiting is not working.
     asked.click(generate, [prompt, settings], [file, report], api_name="generate", concurrency_limit=32)
@@ -82,14 +83,9 @@ def add_api(studio: Studio) -> None:
         gr.api(fn, api_name=name, concurrency_limit=8)
 
 
-class _OwnFile(gr.File):
-    """A file of ours, given out where it lies; Gradio would make a copy of each, which nobody removes."""
-
-    def get_block_name(self) -> str:
-        return "file"
-
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        return None if url_or_file_path is None else str(url_or_file_path)
+async def _where_it_lies(path: str | Path | None) -> str | None:
+    """Where Gradio is to give a file out from. It would make a copy of each, which nobody removes."""
+    return None if path is None else str(path)
 
 
 class _in_plain_words:
