@@ -16,9 +16,9 @@ from typing import Literal
 
 from . import __version__
 from .errors import ChaiError
+from .media.video import read_video, write_video
 from .models import DEMO, list_models
 from .settings import Settings
-from .video import read_video, write_video
 
 _OLDEST_PYTHON = (3, 11)
 # import name: distribution name

@@ -1,10 +1,12 @@
-"""Files that are written whole or not at all, and one sentence for each way in which writing fails."""
+"""Files that are written whole or not at all, one sentence for each way in which writing fails, and sizes as people
+write them."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -12,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import CannotWrite
+from .errors import BadRequest, CannotWrite
 
 _LEAST_FREE_BYTES = 1_000_000
+_LARGEST_BYTES = 10**15
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:b|([kmgt])(i?)b?)", re.IGNORECASE)
 
 
 def remembered(path: Path) -> dict[str, Any]:
@@ -96,3 +100,29 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def human_bytes(count: int) -> str:
+    """38 kB, 1.2 MB, 19.1 GB: units of 1000, as disks are sold."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.1f} {unit}" if size < 9.95 and unit != "B" else f"{size:.0f} {unit}"
+
+
+def bytes_of(text: str) -> int:
+    """2GB, 500 MB, 1.5 GiB: kB, MB, GB and TB count in thousands, KiB, MiB, GiB and TiB in 1024.
+
+    Raises: BadRequest for what is no size. A bare number is none: too easily 5 is meant to be 5 GB.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise BadRequest(f"Unknown size {text!r}: write a number and its unit, such as 2GB or 500MB.")
+    number, prefix, binary = match.groups()
+    power = " kmgt".index((prefix or " ").lower())
+    count = round(float(number) * (1024 if binary else 1000) ** power)
+    if count > _LARGEST_BYTES:
+        raise BadRequest(f"The size {text} is beyond any disk: write 1000TB at most.")
+    return count

@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
-from .checked import check_fields
+from .checks import check_fields, check_text
 from .errors import BadRequest
 from .presets import ACCELERATIONS, DEFAULT_PRESET, FEWEST_TO_ACCELERATE, PRESETS, Preset
-from .texts import check_text
 
 DTYPES = ("fp32", "bf16", "fp16")
 OFFLOADS = ("none", "model", "sequential")

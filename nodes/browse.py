@@ -88,7 +88,7 @@ def found(home: Path, words: str, limit: int, offset: int = 0, model: str | None
 
 def _embedder(home: Path, model: str | None) -> Embedder | None:
     """What compares words with entries: that of `model`, kept for the next time."""
-    from ..chai_app.donors import embedder_for
+    from ..chai_app.engine.donors import embedder_for
     from ..chai_app.models import DEMO, find_model
 
     name = model or DEMO

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from ..chai_app.loading import LoadedModel, Machine
+    from ..chai_app.engine.loading import LoadedModel, Machine
 
 PREVIEW_PIXELS = 512
 MODELS_FOLDER = "chai"

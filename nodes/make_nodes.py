@@ -388,7 +388,7 @@ def _model_fps(pipeline: handles.Pipeline) -> float:
 
 
 def _plain_video(frames: np.ndarray, fps: float, call: Call) -> Any:
-    from ..chai_app.video import write_video
+    from ..chai_app.media.video import write_video
 
     path: Path = host.temporary_folder() / f"chai_{secrets.token_hex(8)}.mp4"
     write_video(path, frames, fps, None, host.tags(call.prompt, call.workflow))

@@ -118,7 +118,7 @@ class ExtractEntities(Node):
 
     @classmethod
     def run(cls, call: Call, **values: Any) -> Result:
-        from ..chai_app.prompt_notes import entities_of
+        from ..chai_app.engine.prompt_notes import entities_of
 
         found = entities_of(values["prompt"])
         lines = []

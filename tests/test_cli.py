@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 
 from chai_app import video
 from chai_app.cli import app
-from chai_app.cli.names import free_name, slug
-from chai_app.cli.show import RunDisplay, human_bytes, shortened
+from chai_app.cli.show import RunDisplay, shortened
+from chai_app.engine.run import Generation
 from chai_app.errors import BadMedia, ChaiError
+from chai_app.files import human_bytes
+from chai_app.media.names import free_name, slug
+from chai_app.media.video import read_metadata, read_video
 from chai_app.request import GenerationRequest
-from chai_app.run import Generation
-from chai_app.video import read_metadata, read_video
 
 ROOT = Path(__file__).parent.parent
 PROMPT = "a red ball"

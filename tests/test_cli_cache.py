@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from chai_app.cache import LatentCache, NewEntry, Phrase, Schedule, Shape
 from chai_app.cli import app
-from chai_app.cli.cache_choice import bytes_of, embedder_of, moment, unknown_words
+from chai_app.cli.cache_choice import embedder_of, moment, unknown_words
 from chai_app.cli.cache_show import ago, percent
 from chai_app.errors import BadRequest
+from chai_app.files import bytes_of
 from chai_app.models import Model
 from chai_app.settings import Settings
 
@@ -306,7 +307,7 @@ def test_search_refuses_what_it_cannot_look_for(run, tmp_path, monkeypatch):
     monkeypatch.setenv("CHAI_HOME", str(tmp_path / "home"))
     for name, words in (("sora", "There is no model 'sora'"), ("tiny", "has no folder embedder")):
         if name == "tiny":
-            monkeypatch.setattr("chai_app.models.find_model", lambda *_: Model("tiny", "", {}, tmp_path))
+            monkeypatch.setattr("chai_app.models.catalogue.find_model", lambda *_: Model("tiny", "", {}, tmp_path))
         result = CliRunner().invoke(app, ["cache", "search", "ball", "-m", name])
         assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1
 

@@ -5,8 +5,8 @@ import torch
 
 from chai_app.engine import Engine
 from chai_app.errors import BadRequest
+from chai_app.media.video import read_metadata, write_video
 from chai_app.request import GenerationRequest
-from chai_app.video import read_metadata, write_video
 
 PROMPT = "a red ball rising over the ocean"
 

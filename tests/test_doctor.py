@@ -18,7 +18,7 @@ def settings(tmp_path, monkeypatch, tiny_model_folder) -> Settings:
     """The tiny model in the place of the demo model."""
     bundled = tmp_path / "assets"
     shutil.copytree(tiny_model_folder, bundled / "demo")
-    monkeypatch.setattr("chai_app.models.BUNDLED_MODELS", bundled)
+    monkeypatch.setattr("chai_app.models.catalogue.BUNDLED_MODELS", bundled)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
     return Settings.from_environment()

@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from chai_app.engine import Engine, Generation
+from chai_app.engine.loading import Machine, choose_machine
 from chai_app.errors import BadMedia, BadRequest, Cancelled, ChaiError, DamagedCheckpoint
-from chai_app.loading import Machine, choose_machine
+from chai_app.media.video import read_metadata, read_video, write_video
 from chai_app.request import GenerationRequest, Report
 from chai_app.settings import BUNDLED_MODELS, Settings
-from chai_app.video import read_metadata, read_video, write_video
 
 PROMPT = "a red ball rising over the ocean"
 FPS_12 = {"chai": {"report": {"fps": 12}}}
@@ -122,7 +122,7 @@ def test_a_long_prompt_of_short_words_is_planned(shared):
 
 
 def test_what_cannot_fit_into_memory_is_refused_with_what_can(shared, monkeypatch):
-    monkeypatch.setattr("chai_app.room._main_memory_bytes", lambda: 16_000_000_000)
+    monkeypatch.setattr("chai_app.engine.room._main_memory_bytes", lambda: 16_000_000_000)
     words = r"1000 frames of 4096x4096 in 64 loops need [\d,]+ GB of memory at least, and cpu has 16 GB: "
     with pytest.raises(BadRequest, match=words + r"the nearest that fits is \d+ frames of \d+x\d+") as refusal:
         shared.plan(GenerationRequest(PROMPT, width=4096, height=4096, num_frames=1000, num_loops=64))
@@ -141,7 +141,9 @@ def test_a_plan_reads_one_frame_of_the_video_that_it_goes_on_from(shared, tmp_pa
         decoded.append(frame.pts)
         return decode(frame, **how)
 
-    monkeypatch.setattr("chai_app.video._pixels_of", lambda frame, how: count(frame, format="gbrp", interpolation=how))
+    monkeypatch.setattr(
+        "chai_app.media.video._pixels_of", lambda frame, how: count(frame, format="gbrp", interpolation=how)
+    )
     request = shared.plan(GenerationRequest(PROMPT, extend=str(path), num_inference_steps=1)).request
     assert (request.height, request.width, request.fps) == (48, 64, 8)
     assert len(decoded) == 2, "one for its size, and one for what is cut off"
@@ -538,7 +540,7 @@ def test_a_model_too_large_for_the_memory_is_told(tiny_model_folder, monkeypatch
 def test_compiled_blocks_make_the_same_videos_at_any_size(tiny_model_folder, monkeypatch):
     compile_module = torch.nn.Module.compile  # traced for real, but run as it is: making C++ of it takes a minute
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *self, **how: compile_module(*self, backend="eager", **how))
-    monkeypatch.setattr("chai_app.loading.shutil.which", lambda _: "g++")
+    monkeypatch.setattr("chai_app.engine.loading.shutil.which", lambda _: "g++")
     settings = Settings.from_environment()
     plain, compiled = (Engine(str(tiny_model_folder), settings=replace(settings, compile=how)) for how in ("off", "on"))
     for size in (32, 48):
@@ -550,14 +552,14 @@ def test_compiled_blocks_make_the_same_videos_at_any_size(tiny_model_folder, mon
 
 def test_compiling_without_a_compiler_is_refused(tiny_model_folder, monkeypatch):
     monkeypatch.setenv("CHAI_COMPILE", "on")
-    monkeypatch.setattr("chai_app.loading.shutil.which", lambda _: None)
+    monkeypatch.setattr("chai_app.engine.loading.shutil.which", lambda _: None)
     with pytest.raises(ChaiError, match=r"finds no C\+\+ compiler here: install g\+\+, or set CHAI_COMPILE to off"):
         Engine(str(tiny_model_folder)).generate(GenerationRequest(PROMPT))
 
 
 def test_cuda_graphs_without_a_gpu_are_refused(tiny_model_folder, monkeypatch):
     monkeypatch.setenv("CHAI_COMPILE", "graphs")
-    monkeypatch.setattr("chai_app.loading.shutil.which", lambda _: "g++")
+    monkeypatch.setattr("chai_app.engine.loading.shutil.which", lambda _: "g++")
     with pytest.raises(ChaiError, match="the model runs on cpu: set CHAI_COMPILE to on or off"):
         Engine(str(tiny_model_folder), device="cpu").generate(GenerationRequest(PROMPT))
 

@@ -9,12 +9,12 @@ import pytest
 from chai_app.cache import LatentCache, Selection
 from chai_app.engine import Engine
 from chai_app.errors import BadMedia, BadRequest
-from chai_app.gallery import Gallery, restore
-from chai_app.jobs import JobQueue
-from chai_app.purge import find_traces, purge
+from chai_app.media.video import write_video
 from chai_app.request import GenerationRequest, Report
+from chai_app.server.gallery import Gallery, restore
+from chai_app.server.jobs import JobQueue
+from chai_app.server.purge import find_traces, purge
 from chai_app.settings import Settings
-from chai_app.video import write_video
 
 REPORT = Report("tiny", "0123", 3, 16, 16, 2, 8.0, "cpu", "fp32", "00")
 

@@ -8,10 +8,10 @@ import pytest
 
 from chai_app.engine import Engine
 from chai_app.errors import BadRequest, ChaiError
-from chai_app.jobs import JobQueue
-from chai_app.private_folder import PrivateFolder
+from chai_app.media.video import read_metadata
 from chai_app.request import GenerationRequest
-from chai_app.video import read_metadata
+from chai_app.server.jobs import JobQueue
+from chai_app.server.private_folder import PrivateFolder
 
 FOREVER = 1_000  # steps; far more than a test waits for
 

@@ -10,7 +10,7 @@ import pytest
 
 from chai_app.cache.embedder import OpenClipEmbedder
 from chai_app.engine import Engine
-from chai_app.libraries import loading_turn
+from chai_app.process import loading_turn
 from chai_app.settings import BUNDLED_MODELS
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,8 @@ from torch import nn
 from chai_app.bench.magcache import main
 from chai_app.engine import Engine
 from chai_app.errors import BadRequest
-from chai_app.mag_ratios import FILE, measuring, ratios_of, save_ratios
 from chai_app.models import find_model
+from chai_app.models.mag_ratios import FILE, measuring, ratios_of, save_ratios
 from chai_app.request import GenerationRequest
 from chai_app.settings import Settings
 

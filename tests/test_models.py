@@ -8,11 +8,11 @@ import pytest
 
 from chai_app import models
 from chai_app.errors import BadRequest, DamagedCheckpoint, MissingWeights
-from chai_app.fingerprint import fingerprint
 from chai_app.models import RELEASED_PARTS, find_model, list_models
+from chai_app.models.fingerprint import fingerprint
+from chai_app.models.vocabulary import Vocabulary
 from chai_app.request import RequestDefaults
 from chai_app.settings import Settings
-from chai_app.vocabulary import Vocabulary
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_fingerprint_is_made_of_content_and_not_of_place(own_copy, tiny_model_
 
 
 def test_checksums_of_large_files_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
-    monkeypatch.setattr("chai_app.fingerprint._REMEMBERED_BYTES", 10)
+    monkeypatch.setattr("chai_app.models.fingerprint._REMEMBERED_BYTES", 10)
     memory, folder = tmp_path / "home" / "fingerprints.json", tmp_path / "part"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"0" * 100)
@@ -167,7 +167,7 @@ def test_checksums_of_large_files_are_remembered_until_the_file_changes(tmp_path
 
 
 def test_a_home_that_cannot_be_written_only_means_nothing_is_remembered(tmp_path, monkeypatch):
-    monkeypatch.setattr("chai_app.fingerprint._REMEMBERED_BYTES", 10)
+    monkeypatch.setattr("chai_app.models.fingerprint._REMEMBERED_BYTES", 10)
     (tmp_path / "home").write_text("a file where the folder should be")
     folder = tmp_path / "part"
     folder.mkdir()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from chai_app.engine import Engine
-from chai_app.ordering import Role, arrange
+from chai_app.engine.ordering import Role, arrange
 from chai_app.request import GenerationRequest
 from chai_app.settings import BUNDLED_MODELS
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from chai_app.engine.preview import latent_preview
 from chai_app.opensora import AutoencoderKLOpenSora
-from chai_app.preview import latent_preview
 
 
 @pytest.fixture

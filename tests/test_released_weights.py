@@ -41,7 +41,7 @@ def test_published_parts_make_a_video(settings):
 
 
 def test_a_prompt_over_the_limit_is_told_once_the_tokenizer_is_there(settings, monkeypatch):
-    monkeypatch.setattr("chai_app.models.Model.tokenizer_file", None)
+    monkeypatch.setattr("chai_app.models.catalogue.Model.tokenizer_file", None)
     long = "a red ball and a blue ball and a green ball and two star over the moon"
     request = GenerationRequest(long, height=32, width=32, num_frames=1, num_inference_steps=1)
     engine = Engine("opensora-1.2", settings=settings)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from chai_app.engine.run_times import RunTimes
 from chai_app.request import GenerationRequest, Report, RequestDefaults, Reuse
-from chai_app.run_times import RunTimes
 
 REQUEST = GenerationRequest("a red ball", seed=1).resolved(RequestDefaults())
 

@@ -13,8 +13,8 @@ import pytest
 
 from chai_app import video
 from chai_app.errors import BadMedia, BadRequest, CannotWrite
-from chai_app.pictures import read_image
-from chai_app.video import check_writable, final_path, read_metadata, read_video, write_video
+from chai_app.media.pictures import read_image
+from chai_app.media.video import check_writable, final_path, read_metadata, read_video, write_video
 
 METADATA = {"chai": {"request": {"prompt": 'ein roter Ball, „schön" ⟨x⟩\nline two', "seed": 7}, "report": {"fps": 8}}}
 COLOURS = {"red": (200, 30, 40), "blue": (20, 90, 220), "yellow": (240, 220, 30)}

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from chai_app.engine import Engine
+from chai_app.engine.prompt_notes import entities_of, model_texts
+from chai_app.engine.written import with_written_options, written_notes
 from chai_app.errors import BadRequest
 from chai_app.models import find_model
-from chai_app.prompt_notes import entities_of, model_texts
 from chai_app.request import GenerationRequest, RequestDefaults
 from chai_app.settings import Settings
-from chai_app.written import with_written_options, written_notes
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from chai_app.cache import Phrase, Selection
 from chai_app.cache.entries import Kind
 from chai_app.cache.inspection import only, rename, what_archive_brings
 from chai_app.errors import BadRequest
-from chai_app.purge import Traces, find_traces, purge
+from chai_app.server.purge import Traces, find_traces, purge
 
 from .bridge import Act, Answer
 from .entry_view import entry_of, view_entry

@@ -11,8 +11,8 @@ from typing import Any
 from chai_app.cache import Entry, Phrase, Selection
 from chai_app.cache.entries import KINDS
 from chai_app.cache.inspection import entity_map, would_leave
-from chai_app.cli.cache_choice import bytes_of
 from chai_app.errors import BadRequest, ChaiError
+from chai_app.files import bytes_of
 
 from .bridge import Act, Answer
 from .cache_acts import ACTS as CHANGES

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from chai_app.cache import Entry, Selection
-from chai_app.donors import shape_of
+from chai_app.engine.donors import shape_of
 from chai_app.errors import BadRequest, ChaiError
-from chai_app.jobs import Job
 from chai_app.models import find_model
 from chai_app.request import GenerationRequest
+from chai_app.server.jobs import Job
 
 from .bridge import Act, Answer
 from .generate_page import donor_label

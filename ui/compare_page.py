@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from chai_app.jobs import Job
-from chai_app.libraries import loading_turn
 from chai_app.models import DEMO
+from chai_app.process import loading_turn
 from chai_app.request import Report
+from chai_app.server.jobs import Job
 
 from .bridge import Act, Answer
 from .compare_donors import ACTS as DONOR_ACTS
@@ -156,7 +156,7 @@ def _judged(studio: Studio, job: Job) -> str:
     with loading_turn():
         from chai_app.demo.judge import load_judge
     from chai_app.demo.world import COLOURS, MOTIONS, OBJECTS, SCENES
-    from chai_app.video import read_video
+    from chai_app.media.video import read_video
 
     assert job.file is not None
     with studio.judging:

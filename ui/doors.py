@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from .visitors import COOKIE, visitor_in
 
 if TYPE_CHECKING:
-    from chai_app.uploads import Uploads
+    from chai_app.server.uploads import Uploads
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chai_app.errors import BadRequest
-from chai_app.gallery import Item, restore
+from chai_app.server.gallery import Item, restore
 
 from .bridge import Act, Answer
 from .job_views import player

@@ -13,10 +13,10 @@ import gradio as gr
 from markupsafe import escape
 
 from chai_app.errors import BadRequest, ChaiError
-from chai_app.gallery import restore
-from chai_app.jobs import Job
+from chai_app.media.video import read_video, write_video
 from chai_app.request import GenerationRequest
-from chai_app.video import read_video, write_video
+from chai_app.server.gallery import restore
+from chai_app.server.jobs import Job
 
 from .bridge import Act, Answer
 from .enhance_buttons import build_enhance_buttons

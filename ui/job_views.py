@@ -7,8 +7,8 @@ import json
 import time
 from pathlib import Path
 
-from chai_app.jobs import Job
 from chai_app.presets import DEFAULT_PRESET
+from chai_app.server.jobs import Job
 
 from .markup import Markup, ago, button, chip, file_url, join, seconds, tag
 from .receipt import definitions, receipt

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from chai_app.cli.show import human_bytes
+from chai_app.files import human_bytes
 
 __all__ = ["Markup", "ago", "button", "chip", "file_url", "human_bytes", "join", "seconds", "tag"]
 

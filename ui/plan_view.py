@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from chai_app.engine.prompt_notes import entities_of
 from chai_app.errors import ChaiError
-from chai_app.prompt_notes import entities_of
 from chai_app.request import GenerationRequest, Plan
 
 from .markup import Markup, chip, join, seconds, tag

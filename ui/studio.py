@@ -15,17 +15,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from chai_app.cli.names import free_name, slug
-from chai_app.donors import embedder_for
 from chai_app.engine import Engine
+from chai_app.engine.donors import embedder_for
 from chai_app.errors import BadRequest, CannotWrite, ChaiError
-from chai_app.gallery import Gallery
-from chai_app.jobs import Job, JobQueue
+from chai_app.media.names import free_name, slug
+from chai_app.media.pictures import small_moving_picture
 from chai_app.models import Model, ModelStatus, find_model, list_models
-from chai_app.pictures import small_moving_picture
 from chai_app.request import GenerationRequest, Plan, Report
+from chai_app.server.gallery import Gallery
+from chai_app.server.jobs import Job, JobQueue
+from chai_app.server.uploads import Uploads
 from chai_app.settings import Settings
-from chai_app.uploads import Uploads
 
 from .visitors import visitor
 

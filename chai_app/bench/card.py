@@ -22,12 +22,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ..decoding import decode
-from ..loading import choose_machine
+from ..engine.decoding import decode
+from ..engine.loading import choose_machine
+from ..media.video import write_video
 from ..models import DEMO
 from ..opensora.sizes import latent_size, video_size
 from ..settings import BUNDLED_MODELS
-from ..video import write_video
 from .header import header, printed
 from .journal import write_json
 from .step import SEED, Size, measure, original_module

@@ -18,8 +18,8 @@ import numpy as np
 from ..engine import Engine
 from ..errors import BadRequest
 from ..files import whole_file
-from ..mag_ratios import measuring, save_ratios
 from ..models import DEMO, find_model
+from ..models.mag_ratios import measuring, save_ratios
 from ..request import GenerationRequest
 from .header import header, printed
 from .worlds import SEED, asked_specs, words

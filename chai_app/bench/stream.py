@@ -32,8 +32,8 @@ from ..cache import LatentCache, OpenClipEmbedder, Shape
 from ..cache.thresholds import Embedder
 from ..demo.judge import load_judge
 from ..demo.world import ClipSpec
-from ..donors import embedder_for, shape_of
 from ..engine import Engine
+from ..engine.donors import embedder_for, shape_of
 from ..errors import BadRequest
 from ..models import DEMO, find_model
 from ..request import GenerationRequest

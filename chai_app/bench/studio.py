@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attention import Donor, Recipe, cache_attention
-from ..loading import Machine, load
-from ..memory import keep_freed_memory
+from ..engine.loading import Machine, load
 from ..models import find_model
 from ..opensora.frames import FrameCollector
 from ..opensora.schedule import set_timesteps, timestep_shift
 from ..opensora.text_context import TextContext, guidance_context
+from ..process import keep_freed_memory
 from ..settings import Settings
 from .measures import Pixels
 

@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checks.only_data import check_only_data
 from ..errors import DamagedCheckpoint, MissingWeights
-from ..libraries import loading_turn
-from ..only_data import check_only_data
+from ..process import loading_turn
 
 if TYPE_CHECKING:
     import numpy as np

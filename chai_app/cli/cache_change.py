@@ -7,20 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from ..errors import BadRequest
+from ..files import bytes_of, human_bytes
 from . import options
-from .cache_choice import (
-    Before,
-    Ids,
-    OfEntity,
-    OfPrompt,
-    Since,
-    Yes,
-    agreed,
-    bytes_of,
-    entries_called,
-    opened,
-    selection_of,
-)
+from .cache_choice import Before, Ids, OfEntity, OfPrompt, Since, Yes, agreed, entries_called, opened, selection_of
 from .cache_show import (
     LEAVES_FIRST,
     entries_in_words,
@@ -31,7 +20,7 @@ from .cache_show import (
     told,
     wide_console,
 )
-from .show import check_json_file, human_bytes, write_json
+from .show import check_json_file, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from ..cache import Embedder, Entry, LatentCache, Selection
 
 _FILTERS = "Which entries"
-_LARGEST_BYTES = 10**15
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:b|([kmgt])(i?)b?)", re.IGNORECASE)
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="As printed by ls; the first digits are enough.")]
 OfEntity = Annotated[
@@ -60,7 +57,7 @@ def embedder_of(model_name: str, settings: Settings) -> Embedder:
 
     Raises: BadRequest for a model that there is not or that has none, MissingWeights for one that is not here.
     """
-    from ..donors import embedder_for, published_embedder
+    from ..engine.donors import embedder_for, published_embedder
     from ..models import RELEASED, find_model
 
     if model_name == RELEASED:  # its embedder may be here without the rest
@@ -128,22 +125,6 @@ def moment(text: str) -> float:
         raise BadRequest(
             f'Unknown date {text!r}: write year-month-day, such as 2026-03-01 or "2026-03-01 14:30".'
         ) from error
-
-
-def bytes_of(text: str) -> int:
-    """2GB, 500 MB, 1.5 GiB: kB, MB, GB and TB count in thousands, KiB, MiB, GiB and TiB in 1024.
-
-    Raises: BadRequest for what is no size. A bare number is none: too easily 5 is meant to be 5 GB.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise BadRequest(f"Unknown size {text!r}: write a number and its unit, such as 2GB or 500MB.")
-    number, prefix, binary = match.groups()
-    power = " kmgt".index((prefix or " ").lower())
-    count = round(float(number) * (1024 if binary else 1000) ** power)
-    if count > _LARGEST_BYTES:
-        raise BadRequest(f"The size {text} is beyond any disk: write 1000TB at most.")
-    return count
 
 
 def check_target(path: Path) -> None:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .show import console_for, human_bytes, shortened
+from ..files import human_bytes
+from .show import console_for, shortened
 
 if TYPE_CHECKING:
     from ..cache import Day, Entry, LatentCache, Phrase, Stats

@@ -10,11 +10,12 @@ import typer
 from rich.text import Text
 
 from ..errors import BadRequest, ChaiError
+from ..files import human_bytes
 from ..settings import Settings
 from . import options
 from .cache_choice import Before, OfEntity, OfModel, OfPrompt, Since, check_target, embedder_of, opened, selection_of
 from .cache_show import EMPTY, entries_in_words, print_entries, wide_console
-from .show import check_json_file, human_bytes, write_json
+from .show import check_json_file, write_json
 
 EXPORT_HELP = """Write entries into one file, which import brings into another cache.
 

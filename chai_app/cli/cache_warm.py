@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import BadRequest, ChaiError
+from ..files import human_bytes
 from ..request import GenerationRequest
 from ..settings import Settings
 from . import options
-from .batch import read_lines
 from .cache_choice import opened
 from .cache_show import entries_in_words, wide_console
 from .outcome import donors_line, short
-from .show import RunDisplay, check_json_file, human_bytes, shortened, write_json
+from .prompt_files import read_lines
+from .show import RunDisplay, check_json_file, shortened, write_json
 
 if TYPE_CHECKING:
     from ..engine import Engine

@@ -19,7 +19,7 @@ from ..files import check_folder, whole_file
 from ..prompts import extract
 from ..settings import Settings
 from . import options
-from .batch import read_lines
+from .prompt_files import read_lines
 from .show import check_json_file, console_for, shortened, write_json
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import BadRequest
+from ..media.names import free_name, output_folder, slug, suffix_for
+from ..media.video import check_writable, read_metadata
 from ..request import GenerationRequest, Report
 from ..settings import Settings
-from ..video import check_writable, read_metadata
 from . import options
-from .names import free_name, output_folder, slug, suffix_for
 from .show import check_json_file, console_for, write_json
 
 _SEVERAL_FRAMES = 17  # where the number is not known yet: a video, not a picture

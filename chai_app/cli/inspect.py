@@ -6,9 +6,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from ..files import human_bytes
 from ..settings import Settings
 from . import options
-from .show import check_json_file, console_for, human_bytes, write_json
+from .show import check_json_file, console_for, write_json
 
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 

@@ -65,7 +65,7 @@ def alike(
     json_file: options.JsonFile = None,
 ) -> None:
     """How far a video of FOUND things serves a prompt that asks for WANTED of them, 0 to 1."""
-    from ..donors import gate
+    from ..engine.donors import gate
 
     check_json_file(json_file)
     counts = [_count(text) for text in (wanted, found)]

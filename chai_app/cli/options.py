@@ -258,9 +258,9 @@ def fields_from_json(values: Mapping[str, Any]) -> dict[str, Any]:
 def written_fields(fields: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """The fields of a request with the options that its prompt holds in them; a file that it names may be opened,
     for the prompt is the person's own."""
+    from ..engine.written import with_written_options
     from ..models import DEMO, find_model
     from ..request import GenerationRequest
-    from ..written import with_written_options
 
     request = GenerationRequest.from_json(fields)
     model = find_model(request.model or DEMO, settings)

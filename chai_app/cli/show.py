@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from ..errors import CannotWrite
-from ..files import check_folder, whole_file
+from ..files import check_folder, human_bytes, whole_file
 from ..request import GenerationRequest, Report
 from .outcome import reuse_line
 
@@ -123,13 +123,3 @@ def shortened(text: str, longest: int) -> str:
     """One line of at most `longest` characters."""
     line = " ".join(text.split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
-
-
-def human_bytes(count: int) -> str:
-    """38 kB, 1.2 MB, 19.1 GB: units of 1000, as disks are sold."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:.1f} {unit}" if size < 9.95 and unit != "B" else f"{size:.0f} {unit}"

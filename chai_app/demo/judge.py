@@ -156,7 +156,7 @@ def load_judge(path: Path = WEIGHTS) -> Judge:
 
 
 def main() -> None:
-    from ..video import read_video
+    from ..media.video import read_video
     from .data import specs
     from .render import render
 

@@ -9,8 +9,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..checks.only_data import check_only_data
 from ..errors import BadRequest, Cancelled, DamagedCheckpoint
-from ..only_data import check_only_data
 from ..settings import Settings
 from .keeping import EntitiesOf, lost
 from .lynx import lynx, lynx_policy

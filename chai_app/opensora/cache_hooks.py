@@ -8,7 +8,7 @@ Three things therefore need saying for this model: which class is a block, which
 import inspect
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import torch
 from diffusers.hooks import (
@@ -29,10 +29,7 @@ from diffusers.hooks.text_kv_cache import _TEXT_KV_CACHE_TRANSFORMER_HOOK
 from torch import Tensor, nn
 
 from .attention import OpenSoraAttnProcessor
-from .text_context import TextContext
-
-if TYPE_CHECKING:
-    from .transformer import OpenSoraTransformer3DModel
+from .text_context import ReadsText, TextContext
 
 SPATIAL_ATTENTION = (r"^transformer_blocks\.\d*[02468]\.attn$",)
 TEMPORAL_ATTENTION = (r"^transformer_blocks\.\d*[13579]\.attn$",)
@@ -54,8 +51,11 @@ def _skipped_attention(attn: nn.Module, hidden_states: Tensor, *args: Any, **kwa
     return hidden_states
 
 
-def enable(model: "OpenSoraTransformer3DModel", config: Any, enable_as_diffusers_does: Callable[[Any], None]) -> None:
-    """Turn a technique on, with what `config` leaves at its defaults fitted to this model."""
+def enable(model: Any, config: Any, enable_as_diffusers_does: Callable[[Any], None]) -> None:
+    """Turn a technique on, with what `config` leaves at its defaults fitted to this model.
+
+    Args: model: an `OpenSoraTransformer3DModel`.
+    """
     if isinstance(config, TextKVCacheConfig):
         # diffusers' own hook looks for blocks of one other model, and takes the address of a tensor for its content.
         if model.is_cache_enabled:
@@ -113,17 +113,17 @@ class TextContextHook(ModelHook):
         super().__init__()
         self._kept: list[tuple[Tensor, Tensor | None, TextContext]] = []
 
-    def new_forward(self, module: "OpenSoraTransformer3DModel", *args: Any, **kwargs: Any) -> Any:
+    def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Replace the text encoder's states by their context, then run the model."""
         arguments = _arguments(module, args, kwargs)
         arguments.pop("self", None)
         states, mask = arguments["encoder_hidden_states"], arguments.get("encoder_attention_mask")
         if isinstance(states, Tensor) and not torch.is_grad_enabled():
-            arguments["encoder_hidden_states"] = self._context(module, states, mask)
+            arguments["encoder_hidden_states"] = self._context(cast(ReadsText, module), states, mask)
             arguments["encoder_attention_mask"] = None
         return self.fn_ref.original_forward(**arguments)
 
-    def _context(self, module: "OpenSoraTransformer3DModel", states: Tensor, mask: Tensor | None) -> TextContext:
+    def _context(self, module: ReadsText, states: Tensor, mask: Tensor | None) -> TextContext:
         for kept_states, kept_mask, context in self._kept:
             if _same(states, kept_states) and _same(mask, kept_mask):
                 return context

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..checks.only_data import check_only_data
 from ..errors import DamagedCheckpoint, MissingWeights
-from ..only_data import check_only_data
 from .released_layout import autoencoder_config, autoencoder_name, transformer_config, transformer_name
 
 Model = TypeVar("Model", bound=ModelMixin)

@@ -1,15 +1,12 @@
 """What the transformer needs to know of a prompt, worked out once and handed to every step."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .attention import TextKeysValues
-
-if TYPE_CHECKING:
-    from .transformer import OpenSoraTransformer3DModel
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,16 @@ class TextContext:
         )
 
 
+class ReadsText(Protocol):
+    """What is wanted of the transformer here: see `OpenSoraTransformer3DModel`."""
+
+    def encode_text(self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None) -> TextContext: ...
+
+    def null_caption(self, length: int | None = None) -> Tensor: ...
+
+
 def guidance_context(
-    transformer: "OpenSoraTransformer3DModel",
+    transformer: ReadsText,
     states: Tensor,
     mask: Tensor | None,
     negative_states: Tensor | None,

@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from chai_app.cli import app
-from chai_app.cli.batch import read_lines
+from chai_app.cli.prompt_files import read_lines
 from chai_app.engine import Engine
 from chai_app.errors import Cancelled
+from chai_app.media.video import read_metadata
 from chai_app.request import GenerationRequest
-from chai_app.video import read_metadata
 
 
 @pytest.fixture

@@ -9,17 +9,17 @@ import pytest
 
 from chai_app.cache import LatentCache, Selection
 from chai_app.cache.thresholds import Thresholds, save_thresholds, thresholds_for
-from chai_app.checked import check_fields
+from chai_app.checks import check_fields
 from chai_app.errors import BadRequest, CannotRead, ChaiError, DamagedCheckpoint
-from chai_app.gallery import Gallery, restore
-from chai_app.jobs import Job
-from chai_app.jobs_file import JobsFile
+from chai_app.media.video import read_metadata, read_video, write_video
 from chai_app.models import find_model
-from chai_app.purge import find_traces
+from chai_app.models.weights import check_weights
 from chai_app.request import GenerationRequest, Report, Reuse
+from chai_app.server.gallery import Gallery, restore
+from chai_app.server.jobs import Job
+from chai_app.server.jobs_file import JobsFile
+from chai_app.server.purge import find_traces
 from chai_app.settings import Settings
-from chai_app.video import read_metadata, read_video, write_video
-from chai_app.weights import check_weights
 
 DEEP = "[" * 100_000
 FRAMES = np.full((2, 32, 48, 3), 90, np.uint8)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from chai_app.cache.embedder import OpenClipEmbedder
+from chai_app.checks.only_data import check_only_data
 from chai_app.engine import Engine
 from chai_app.enhance import Enhancer
 from chai_app.errors import ChaiError
 from chai_app.models import find_model
-from chai_app.only_data import check_only_data
 from chai_app.opensora import OpenSoraPipeline
 from chai_app.request import GenerationRequest
 from chai_app.settings import BUNDLED_MODELS, Settings

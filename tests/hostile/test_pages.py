@@ -6,7 +6,7 @@ import os
 import pytest
 from attacks import FOREIGN, files_in, multipart
 
-from chai_app.uploads import Uploads
+from chai_app.server.uploads import Uploads
 from ui.doors import Doors, Tries
 
 PURGE_ALL = {"act": "purge", "args": {"since": "1970-01-02"}}

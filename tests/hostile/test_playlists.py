@@ -9,9 +9,9 @@ import pytest
 from attacks import multipart
 
 from chai_app.errors import BadMedia
-from chai_app.gallery import Gallery
-from chai_app.pictures import read_image
-from chai_app.video import _SELF_CONTAINED, read_metadata, read_video, write_video
+from chai_app.media.pictures import read_image
+from chai_app.media.video import _SELF_CONTAINED, read_metadata, read_video, write_video
+from chai_app.server.gallery import Gallery
 
 POINTERS = {
     "playlist.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{url}\n#EXT-X-ENDLIST\n",

@@ -13,9 +13,9 @@ from attacks import files_in
 from gradio_client import Client
 
 from chai_app.cache import Selection
-from chai_app.purge import purge
+from chai_app.media.video import read_metadata
 from chai_app.request import GenerationRequest
-from chai_app.video import read_metadata
+from chai_app.server.purge import purge
 from ui.visitors import asked_by
 
 SECRET = "a red star on the moon"

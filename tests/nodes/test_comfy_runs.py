@@ -11,8 +11,8 @@ import torch
 from comfy_double import InterruptProcessingException
 
 from chai_app.cache import LatentCache
+from chai_app.media.video import read_metadata
 from chai_app.settings import Settings
-from chai_app.video import read_metadata
 
 FIRST, SECOND = "a red ball in the desert", "a red ball on the ocean"
 FEW = {"steps": 3, "fast_steps": 2}

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chai_app.donors import count_of, gate
+from chai_app.engine.donors import count_of, gate
 from chai_app.numbers import CountLikeness, CountRange, count_likeness
 from chai_app.numbers.likeness import TENTH, shipped_states
 from chai_app.numbers.make_assets import shipped_networks

@@ -6,9 +6,9 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from chai_app.media.video import read_metadata
 from chai_app.presets import PRESETS
 from chai_app.request import GenerationRequest
-from chai_app.video import read_metadata
 from ui.generate_page import compare_arms
 
 FIRST, SECOND = "a red ball rising in the desert", "a red ball falling on the moon"

@@ -12,10 +12,10 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from chai_app.errors import ChaiError
+from chai_app.media.video import read_metadata
 from chai_app.presets import PRESETS
 from chai_app.request import GenerationRequest, Plan, Reuse
 from chai_app.settings import Settings
-from chai_app.video import read_metadata
 from ui.compare_donors import ACTS as DONOR_ACTS
 from ui.compare_donors import MOST_CHOSEN, chosen_donors
 from ui.enhancement import Enhancement

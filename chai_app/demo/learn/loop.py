@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ...memory import keep_freed_memory
+from ...process import keep_freed_memory
 from .muon import optimizers_for
 
 Model = TypeVar("Model", bound=nn.Module)

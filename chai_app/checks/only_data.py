@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import DamagedCheckpoint
+from ..errors import DamagedCheckpoint
 
 _MOST_CONFIG_BYTES = 10_000_000
 _MOST_PICKLE_BYTES = 100_000_000  # of names and shapes; the numbers lie beside it

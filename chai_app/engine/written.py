@@ -13,14 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import BadRequest
-from .opensora.prompt_format import split_loops
-from .opensora.sizes import ASPECT_RATIOS, RESOLUTIONS, num_frames_for, video_size
-from .prompts import foreign_language, read_syntax
-from .request import GenerationRequest, RequestDefaults
+from ..errors import BadRequest
+from ..opensora.prompt_format import split_loops
+from ..opensora.sizes import ASPECT_RATIOS, RESOLUTIONS, num_frames_for, video_size
+from ..prompts import foreign_language, read_syntax
+from ..request import GenerationRequest, RequestDefaults
 
 if TYPE_CHECKING:
-    from .models import Model
+    from ..models import Model
 
 _FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "seed": ("seed", int),

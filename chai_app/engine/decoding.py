@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import BadRequest
+from ..errors import BadRequest
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from .opensora import OpenSoraPipeline
+    from ..opensora import OpenSoraPipeline
 
 
 def decode(
@@ -26,7 +26,7 @@ def decode(
     """
     import torch
 
-    from .opensora.frames import FrameCollector
+    from ..opensora.frames import FrameCollector
 
     vae = pipeline.vae
     if latents.ndim != 5 or latents.shape[:2] != (1, vae.latent_channels):

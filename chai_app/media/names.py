@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from ..errors import BadRequest, CannotWrite
-from ..video import SUFFIXES, final_path
+from .video import SUFFIXES, final_path
 
 _LONGEST_SLUG = 60
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cache import Selection
-from .errors import ChaiError
+from ..cache import Selection
+from ..engine.prompt_notes import entities_of
+from ..errors import ChaiError
 from .gallery import settings_in
-from .prompt_notes import entities_of
 
 if TYPE_CHECKING:
-    from .cache import Entry, LatentCache
+    from ..cache import Entry, LatentCache
     from .gallery import Gallery, Item
     from .jobs import Job, JobQueue
 

@@ -15,16 +15,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .checked import check_fields
-from .errors import BadRequest, Cancelled, ChaiError
+from ..checks import check_fields
+from ..errors import BadRequest, Cancelled, ChaiError
+from ..request import GenerationRequest, Plan, Report
 from .jobs_file import JobsFile
 from .private_folder import PrivateFolder
-from .request import GenerationRequest, Plan, Report
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .engine import Engine, Generation
+    from ..engine import Engine, Generation
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 MOST_FINISHED = 200

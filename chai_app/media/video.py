@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from .errors import BadMedia, BadRequest, CannotWrite
-from .files import check_folder, whole_file
+from ..errors import BadMedia, BadRequest, CannotWrite
+from ..files import check_folder, whole_file
 from .pictures import check_is_file, picture_comment, read_image, write_gif, write_png
 
 if TYPE_CHECKING:

@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import BadRequest, ChaiError
-from .fingerprint import Stamp
-from .libraries import loading_turn
-from .mag_ratios import ratios_of
-from .models import Model
-from .settings import Settings
+from ..errors import BadRequest, ChaiError
+from ..models import Model
+from ..models.fingerprint import Stamp
+from ..models.mag_ratios import ratios_of
+from ..process import loading_turn
+from ..settings import Settings
 
 if TYPE_CHECKING:
     import torch
 
-    from .opensora import OpenSoraPipeline
+    from ..opensora import OpenSoraPipeline
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,14 @@ def memory_in_plain_words(machine: Machine, what: str, remedy: str) -> Iterator[
 
 def _import_what_runs() -> None:
     """What a run imports beside its model, imported while it is this thread's turn."""
-    from .attention import cache_attention  # noqa: F401
-    from .opensora import cache_hooks  # noqa: F401
+    from ..attention import cache_attention  # noqa: F401
+    from ..opensora import cache_hooks  # noqa: F401
 
 
 def _load_pipeline(model: Model, machine: Machine, text_quantization: Any) -> OpenSoraPipeline:
     import torch
 
-    from .opensora import OpenSoraPipeline
+    from ..opensora import OpenSoraPipeline
 
     how: dict[str, Any] = {"torch_dtype": machine.torch_dtype, "text_quantization": text_quantization}
     if model.folder is not None:

@@ -15,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import CannotWrite
-from .files import remembered, whole_file
+from ..errors import CannotWrite
+from ..files import remembered, whole_file
 
 if TYPE_CHECKING:
-    from .request import GenerationRequest, Report
+    from ..request import GenerationRequest, Report
 
 _FILE = "run_times.json"
 _KEPT = 15

@@ -10,28 +10,28 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from .cache import LatentCache, NewEntry, OlderCache, OpenClipEmbedder, Phrase, Schedule, Shape, UnknownEntry
-from .cache.entries import MOST_COUNT
-from .errors import BadRequest, ChaiError
-from .libraries import loading_turn
-from .models import Model
-from .numbers import CountRange, count_likeness
-from .opensora.sizes import latent_size
+from ..cache import LatentCache, NewEntry, OlderCache, OpenClipEmbedder, Phrase, Schedule, Shape, UnknownEntry
+from ..cache.entries import MOST_COUNT
+from ..errors import BadRequest, ChaiError
+from ..media.pictures import small_moving_picture
+from ..models import Model
+from ..numbers import CountRange, count_likeness
+from ..opensora.sizes import latent_size
+from ..process import loading_turn
+from ..request import MOST_DONORS, GenerationRequest, Plan, Reuse
+from ..settings import CountGate, Settings
 from .ordering import Role
-from .pictures import small_moving_picture
 from .prompt_notes import entities_of
-from .request import MOST_DONORS, GenerationRequest, Plan, Reuse
-from .settings import CountGate, Settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .attention import Donor
-    from .cache import Candidate, Entity, Entry
-    from .cache.entries import Kind
-    from .cache.lookup import CountLikeness
-    from .prompts import Entity as Named
+    from ..attention import Donor
+    from ..cache import Candidate, Entity, Entry
+    from ..cache.entries import Kind
+    from ..cache.lookup import CountLikeness
+    from ..prompts import Entity as Named
     from .run import Generation
 
 CLEAN = "clean"  # the name of the finished latents in an entry
@@ -187,7 +187,7 @@ class Donors:
         with loading_turn():
             import torch
 
-            from .attention import Donor
+            from ..attention import Donor
 
         cache = self._opened(writes=not is_private)
         donors, here, problems, bytes_read = [], [], [], 0
@@ -246,7 +246,7 @@ class Donors:
 
     def _line(self, cache: LatentCache, generation: Generation) -> dict[str, Any] | None:
         """Where a video stands in its line of reuse, as fields of a new entry; None if it is not to enter."""
-        from .cache.drift import drift
+        from ..cache.drift import drift
 
         reuse, store = generation.report.reuse, self._settings.store
         assert reuse is not None
@@ -311,7 +311,7 @@ class Donors:
 
     def serving(self, prompts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """`cache.serving` for what prompts name: who would serve whom, and how well, (N, N) each."""
-        from .cache.serving import serving
+        from ..cache.serving import serving
 
         cache = self._opened(writes=False)
         named = [[e for e in self._entities(cache, prompt)[0] if e.kind != "prompt"] for prompt in prompts]
@@ -360,7 +360,7 @@ def gate(setting: CountGate) -> CountLikeness:
         return count_likeness()
     if setting == "off":
         return lambda wanted, found: 1.0
-    from .cache.lookup import same_count
+    from ..cache.lookup import same_count
 
     def equal(wanted: int | None, found: int | None) -> float:
         is_within = isinstance(wanted, CountRange) and found is not None and wanted.least <= found <= wanted.most

@@ -13,13 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .checked import check_fields
-from .errors import BadRequest, CannotRead, ChaiError, DamagedCheckpoint, MissingWeights
+from ..checks import check_fields, check_text
+from ..checks.only_data import check_only_data
+from ..errors import BadRequest, CannotRead, ChaiError, DamagedCheckpoint, MissingWeights
+from ..request import GenerationRequest, RequestDefaults
+from ..settings import BUNDLED_MODELS, Settings
 from .fingerprint import Stamp, fingerprint, stamp
-from .only_data import check_only_data
-from .request import GenerationRequest, RequestDefaults
-from .settings import BUNDLED_MODELS, Settings
-from .texts import check_text
 from .vocabulary import Vocabulary
 from .weights import check_weights
 

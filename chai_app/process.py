@@ -1,19 +1,29 @@
-"""What becomes of main memory between two layers: kept for the next one, or given back.
+"""What all threads of one process share: freed memory, and the turn to load models.
 
-The GNU C library gives every large piece of memory back as soon as it is free, and the system clears it anew, page by
-page, when the next layer asks for as much. On a CPU that was a tenth of the time of a hit, and more than half of that
-of videos made eight at a time.
+Memory. The GNU C library gives every large piece of memory back as soon as it is free, and the system clears it anew,
+page by page, when the next layer asks for as much. On a CPU that was a tenth of the time of a hit, and more than half
+of that of videos made eight at a time.
+
+Loading. Two threads that import torch, transformers, diffusers or open_clip at once can be shown modules of each
+other's that are half there ("cannot import name 'PreTrainedModel'"): where two imports would wait for each other for
+ever, Python goes on without waiting. And while a model is loaded these libraries change torch for the whole process
+(new weights get no memory, numbers another format), which two loads at once can leave behind for good.
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Parameters of mallopt, from malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _KEPT_BYTES = 2**30
 _AT_ONCE_BYTES = 64 * 2**20
+
+_turn = threading.RLock()
 
 
 def keep_freed_memory() -> bool:
@@ -42,3 +52,10 @@ def _gnu_libc() -> ctypes.CDLL | None:
         return None
     libc = ctypes.CDLL(None)
     return libc if hasattr(libc, "gnu_get_libc_version") and hasattr(libc, "mallopt") else None
+
+
+@contextmanager
+def loading_turn() -> Iterator[None]:
+    """Within the block, no other thread is within one: the place to import heavy libraries, and to load models."""
+    with _turn:
+        yield

@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import BadRequest, ChaiError
-from .files import whole_file
-from .models import find_model
-from .pictures import small_moving_picture
-from .request import GenerationRequest, Report
-from .settings import Settings
-from .video import SUFFIXES, read_metadata, read_video
+from ..errors import BadRequest, ChaiError
+from ..files import whole_file
+from ..media.pictures import small_moving_picture
+from ..media.video import SUFFIXES, read_metadata, read_video
+from ..models import find_model
+from ..request import GenerationRequest, Report
+from ..settings import Settings
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .files import remembered, whole_file
+from ..files import remembered, whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .models import Model
-    from .settings import Settings
+    from ..settings import Settings
+    from .catalogue import Model
 
 FILE = "mag_ratios.json"
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import CannotWrite
-from .files import remembered, whole_file
+from ..errors import CannotWrite
+from ..files import remembered, whole_file
 
 _SUFFIXES = (".safetensors", ".bin", ".json", ".model")
 _REMEMBERED_BYTES = 2**26  # smaller files are read again within milliseconds

@@ -15,19 +15,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from . import __version__
-from .conditioning import read_start
-from .errors import Cancelled
+from .. import __version__
+from ..errors import Cancelled
+from ..media.video import WrittenVideo, write_video
+from ..request import GenerationRequest, Plan, Report, Reuse
 from .loading import LoadedModel, memory_in_plain_words
 from .prompt_notes import late_prompt_notes
-from .request import GenerationRequest, Plan, Report, Reuse
-from .video import WrittenVideo, write_video
+from .start import read_start
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from .attention import Donor, Recipe
+    from ..attention import Donor, Recipe
 
 Progress = Callable[[int, int, "Tensor | None"], bool | None]
 """Called with (steps done, steps in all, latents (1, C, T, H, W)): before the first step, without latents, and after
@@ -128,8 +128,8 @@ class Run:
         the donors did for them."""
         import torch
 
-        from .attention import DEFAULT, cache_attention
-        from .opensora.acceleration import accelerated
+        from ..attention import DEFAULT, cache_attention
+        from ..opensora.acceleration import accelerated
 
         pipeline, start = loaded.pipeline, read_start(request)
         # A full run goes the whole way, from noise alone, under full guidance.

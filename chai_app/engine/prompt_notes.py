@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .errors import BadRequest, DamagedCheckpoint
-from .opensora.caption_cleaning import clean_caption
-from .opensora.prompt_format import split_loops, with_scores
-from .prompts import Entities, extract
+from ..errors import BadRequest, DamagedCheckpoint
+from ..opensora.caption_cleaning import clean_caption
+from ..opensora.prompt_format import split_loops, with_scores
+from ..prompts import Entities, extract
 from .written import written_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..models import Model
+    from ..request import GenerationRequest
     from .loading import LoadedModel
-    from .models import Model
-    from .request import GenerationRequest
 
 _WORD = re.compile(r"[^\W_]+")
 _TOLD_CHARACTERS = 120  # of what is cut off

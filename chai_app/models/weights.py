@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .errors import DamagedCheckpoint, MissingWeights
+from ..errors import DamagedCheckpoint, MissingWeights
 
 _LONGEST_HEADER_BYTES = 100_000_000  # what the safetensors library itself accepts
 

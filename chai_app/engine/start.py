@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import BadRequest
-from .pictures import read_image
-from .video import glimpse, read_video
+from ..errors import BadRequest
+from ..media.pictures import read_image
+from ..media.video import glimpse, read_video
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from .opensora import FrameCondition, OpenSoraPipeline
-    from .request import GenerationRequest
+    from ..opensora import FrameCondition, OpenSoraPipeline
+    from ..request import GenerationRequest
 
 _FEWEST_EXTENDING_FRAMES = 9  # 3 latent frames: one is taken over, two are new
 _SEEN_DIFFERENCE = 0.02  # of two shapes; less is a matter of rounding
@@ -32,7 +32,7 @@ class Start:
         """The frames that the pipeline is given for a clip of `num_frames`, padded to `height` x `width`."""
         import torch
 
-        from .opensora import FrameCondition
+        from ..opensora import FrameCondition
 
         frames = _padded(self.frames, height, width)
         if self.is_picture:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import BadRequest
+from ..errors import BadRequest
+from ..opensora.sizes import latent_size
 from .loading import choose_machine
-from .opensora.sizes import latent_size
 
 if TYPE_CHECKING:
-    from .models import Model
-    from .request import GenerationRequest
+    from ..models import Model
+    from ..request import GenerationRequest
 
 _TRIFLE_BYTES = 1_000_000_000  # not worth a look at the machine, for which torch has to be loaded
 _TENSORS_OF_A_BLOCK = 8  # the residual, its norm, and the four-fold width of the MLP before and after its gate

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from .opensora import AutoencoderKLOpenSora
+    from ..opensora import AutoencoderKLOpenSora
 
 
 def latent_preview(vae: AutoencoderKLOpenSora, latents: Tensor) -> np.ndarray:

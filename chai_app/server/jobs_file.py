@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import CannotRead, CannotWrite, ChaiError
-from .files import whole_file
+from ..errors import CannotRead, CannotWrite, ChaiError
+from ..files import whole_file
 
 try:
     import fcntl

@@ -14,12 +14,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .conditioning import like_its_start, look_at_start
+from ..checks import check_text
+from ..enhance import DEMO as DEMO_ENHANCER
+from ..enhance import Enhanced, Enhancer, OnText
+from ..errors import BadRequest, Cancelled, ChaiError
+from ..models import DEMO, Model, find_model
+from ..models.mag_ratios import ratios_of
+from ..presets import hit_steps
+from ..process import give_back_freed_memory, keep_freed_memory, loading_turn
+from ..prompts import extract
+from ..request import GenerationRequest, Plan, Reuse
+from ..settings import Settings
 from .donors import Donors, shape_of
-from .enhance import DEMO as DEMO_ENHANCER
-from .enhance import Enhanced, Enhancer, OnText
-from .errors import BadRequest, Cancelled, ChaiError
-from .libraries import loading_turn
 from .loading import (
     LoadedModel,
     Machine,
@@ -28,27 +34,20 @@ from .loading import (
     load,
     memory_in_plain_words,
 )
-from .mag_ratios import ratios_of
-from .memory import give_back_freed_memory, keep_freed_memory
-from .models import DEMO, Model, find_model
 from .ordering import RunOrder, arrange
-from .presets import hit_steps
 from .preview import latent_preview
 from .prompt_notes import prompt_notes
-from .prompts import extract
-from .request import GenerationRequest, Plan, Reuse
 from .room import check_room
 from .run import Generation, OnStage, Progress, Run
 from .run_times import RunTimes
-from .settings import Settings
-from .texts import check_text
+from .start import like_its_start, look_at_start
 from .written import with_written_options
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from .attention import Recipe
+    from ..attention import Recipe
 
 __all__ = ["Engine", "Generation", "OnStage", "Progress", "RunOrder"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import BadMedia
+from ..errors import BadMedia
 
 if TYPE_CHECKING:
     import numpy as np
