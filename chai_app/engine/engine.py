@@ -165,19 +165,19 @@ class Engine:
             with self._donors_for(model) as cache:
                 reuse, note = cache.record(generation)
             report = generation.report
-            reuse = replace(reuse, full_seconds=self._compare(generation))
+            reuse = replace(reuse, full_seconds=self._compare(generation, is_kept=reuse.stored_entry_id is not None))
             seconds = {"plan": planned - started, **report.seconds, "keep": time.perf_counter() - made}
             notes = report.notes if note is None else (*report.notes, note)
             return replace(generation, report=replace(report, reuse=reuse, notes=notes, seconds=seconds))
 
-    def _compare(self, generation: Generation) -> float | None:
-        """What a full run would have taken in the place of a hit. A full run is remembered for those that follow."""
+    def _compare(self, generation: Generation, is_kept: bool) -> float | None:
+        """What a full run would have taken in the place of a hit. A full run that is kept is remembered as well."""
         request, report, times = generation.request, generation.report, RunTimes(self.settings.home)
         is_first, self._has_run = not self._has_run, True
         is_plain = request.num_loops == 1 and request.extend is None and request.image is None
         if not is_plain or report.reuse is None:
             return None
-        if report.reuse.outcome in ("miss", "full") and not request.is_private:
+        if report.reuse.outcome in ("miss", "full") and is_kept:
             times.add(request, report, is_first)
         return times.usual(request, report) if report.reuse.outcome == "hit" else None
 
