@@ -8,7 +8,7 @@ import pytest
 PROGRAM = """
 import resource, sys
 import torch
-from chai_app.memory import give_back_freed_memory, keep_freed_memory
+from chai_app.process import give_back_freed_memory, keep_freed_memory
 
 def faults_of_ten_large_tensors():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from chai_app import models
 from chai_app.errors import BadRequest, DamagedCheckpoint, MissingWeights
 from chai_app.models import RELEASED_PARTS, find_model, list_models
+from chai_app.models import catalogue as models
 from chai_app.models.fingerprint import fingerprint
 from chai_app.models.vocabulary import Vocabulary
 from chai_app.request import RequestDefaults

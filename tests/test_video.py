@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from chai_app import video
 from chai_app.errors import BadMedia, BadRequest, CannotWrite
+from chai_app.media import video
 from chai_app.media.pictures import read_image
 from chai_app.media.video import check_writable, final_path, read_metadata, read_video, write_video
 

@@ -17,7 +17,7 @@ def configuration(name: str, pipeline: OpenSoraPipeline, steps: int = 30, mag_ra
     """What diffusers' `enable_cache` takes for the technique called `name` in `presets.ACCELERATIONS`.
 
     Args:
-        steps: of the run; mag_ratios: of the model (`chai_app.mag_ratios`). MagCache wants both.
+        steps: of the run; mag_ratios: of the model (`chai_app.models.mag_ratios`). MagCache wants both.
     Raises: ValueError for another name, or for MagCache without ratios.
     """
     import diffusers
