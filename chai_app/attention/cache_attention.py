@@ -75,6 +75,8 @@ class Reuse:
         self.hook = _PlaceHook()
         self._step, self._is_counted, self._noise = 0, False, cast("Tensor | None", None)
         self._tokens: dict[int, Tensor] = {}
+        self._lasting: dict[int, Tensor] = {}  # of a donor that is shown the same in every step
+        self._seen: Tensor | None = None
         self._asking: Tensor | None = None
         self._is_listening = False
         self._signature = inspect.signature(type(transformer).forward)
@@ -87,7 +89,7 @@ class Reuse:
         level = float(timestep.flatten()[0]) / 1000
         step = self.hook.place.step
         if step == 1:  # of the run, or of a loop
-            self._noise = latents / self._start_level
+            self._noise, self._lasting = latents / self._start_level, {}
         if step != self._step:  # the halves of a guidance batch may come in one call or in two
             self._step, self._is_counted = step, False
         self._tokens = {}
@@ -97,20 +99,35 @@ class Reuse:
     def _work_out(self, latents: Tensor, level: float, call: dict[str, Any]) -> None:
         assert self._noise is not None
         rows, _, frames = latents.shape[:3]  # rows: videos, times 2 with guidance
-        shown_level = level * self.recipe.donor_noise
-        seen = [donor.at(shown_level, self._noise) for donor in self._donors]
-        tokens_of = self._through_blocks if self.recipe.through == "blocks" else self._from_embedding
-        by_donor = [tokens_of(each, shown_level, call) for each in seen]
-        self._tokens = {
-            block: torch.cat([tokens[block] for tokens in by_donor], dim=1)  # (rows*T, donors*S, D)
-            for block in self.recipe.blocks
-        }
+        donor_level = self.recipe.donor_level
+        if not self._lasting:
+            shown_level = level * self.recipe.donor_noise if donor_level is None else donor_level
+            shown = [donor.at(shown_level, self._noise) for donor in self._donors]
+            tokens_of = self._through_blocks if self.recipe.through == "blocks" else self._from_embedding
+            by_donor = [tokens_of(each, shown_level, call) for each in shown]
+            self._tokens = {
+                block: torch.cat([tokens[block] for tokens in by_donor], dim=1)  # (rows*T, donors*S, D)
+                for block in self.recipe.blocks
+            }
+            self._lasting = {} if donor_level is None else self._tokens
+        self._tokens = self._lasting or self._tokens
+        self._seen = self._seen_tokens(latents) if self.recipe.masked else None
         asking = torch.ones(rows, frames, dtype=torch.bool, device=latents.device)
         if call.get("frame_mask") is not None:  # frames that are given have nothing to ask for
             asking &= call["frame_mask"]
         if self.recipe.conditional_only and rows > self._videos:
             asking[: rows - self._videos] = False
         self._asking = None if bool(asking.all()) else asking.flatten()[:, None, None, None]  # (rows*T, 1, 1, 1)
+
+    def _seen_tokens(self, latents: Tensor) -> Tensor | None:
+        """Which tokens of the donors may be looked at, (rows*T, donors*S); None for all."""
+        rows, _, frames = latents.shape[:3]
+        _, height, width = self._transformer.x_embedder.grid(latents)
+        masks = [donor.seen_tokens(frames, height, width, rows) for donor in self._donors]
+        if all(mask is None for mask in masks):
+            return None
+        whole = torch.ones(rows * frames, height * width, dtype=torch.bool)
+        return torch.cat([whole if mask is None else mask for mask in masks], dim=1).to(latents.device)
 
     def _from_embedding(self, donor: Tensor, level: float, call: dict[str, Any]) -> dict[int, Tensor]:
         """Tokens (rows*T, S, D) by block, straight from latents (rows, C, T, h, w)."""
@@ -129,6 +146,9 @@ class Reuse:
     def _through_blocks(self, donor: Tensor, level: float, call: dict[str, Any]) -> dict[int, Tensor]:
         """As `_from_embedding`, with the donor taken through the whole model; the processors listen."""
         rest = {name: value for name, value in call.items() if name not in ("self", "frame_mask")}
+        if self.recipe.donor_level is not None:
+            rest["encoder_attention_mask"] = None
+            rest["encoder_hidden_states"] = self._transformer.null_caption().expand(donor.shape[0], -1, -1)
         timestep = torch.full((donor.shape[0],), 1000 * level, device=donor.device)
         self._is_listening, self._tokens = True, {}
         try:  # past the hooks: for them, this is no step of the run
@@ -163,9 +183,12 @@ class Reuse:
             return attend(query, key, value, backend=kernel)
         _, own_key, own_value = attn.queries_keys_values(hidden_states)
         own = attend(query, own_key, own_value, backend=kernel)
+        mask = None
         if self.recipe.own_keys == "joined":
             key, value = torch.cat([own_key, key], dim=1), torch.cat([own_value, value], dim=1)
-        theirs = attend(query, key, value, backend=kernel)
+            if self._seen is not None:
+                mask = torch.cat([self._seen.new_ones(len(own_key), own_key.shape[1]), self._seen], dim=1)
+        theirs = attend(query, key, value, mask, backend=kernel)
         if self.recipe.own_keys == "blended":
             theirs = torch.lerp(own, theirs, self.recipe.weight)
         elif self.recipe.own_keys == "by likeness":

@@ -21,11 +21,13 @@ class Donor:
     Args:
         clean: (B, C, T, h, w), finished latents; B is 1, or one donor for each video of a batch.
         by_noise_level: latents the donor's run had at these noise levels (0 clean to 1 noise), of the same shape.
+        mask: (B, T, rows, columns) of tokens, True for those that a masked recipe may look at; None for all.
     Raises: ValueError if there is nothing, or the shapes differ.
     """
 
     clean: Tensor | None = None
     by_noise_level: Mapping[float, Tensor] | None = None
+    mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         shapes = {tuple(tensor.shape) for tensor in self._tensors()}
@@ -50,6 +52,14 @@ class Donor:
             return resampled(self.by_noise_level[nearest].to(noise), noise.shape)
         assert self.clean is not None
         return torch.lerp(resampled(self.clean.to(noise), noise.shape), noise, noise_level)
+
+    def seen_tokens(self, frames: int, rows: int, columns: int, videos: int) -> Tensor | None:
+        """The mask for as many frames and tokens as the run has, (videos * frames, rows * columns); None for all."""
+        if self.mask is None:
+            return None
+        share = self.mask[:, None].float()  # (B, 1, T, rows, columns)
+        share = F.interpolate(share, size=(frames, rows, columns), mode="nearest")[:, 0]
+        return (share > 0.5).repeat(videos // share.shape[0], 1, 1, 1).flatten(2).flatten(0, 1)
 
 
 def resampled(latents: Tensor, shape: torch.Size) -> Tensor:

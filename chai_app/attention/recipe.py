@@ -25,10 +25,15 @@ class Recipe:
         weight: of the donor's answer, 0 to 1; for the two blends alone.
         conditional_only: whether the unconditional half of a guidance batch keeps to itself.
         donor_noise: how noisy the donor is shown, 0 to 1, in units of the step's own noise level.
+        donor_level: how noisy the donor is shown whatever the step, 0 clean to 1 noise, in place of `donor_noise`. What
+            blocks hear of it is then the same in every step, and worked out once for the whole run, under no prompt.
+        masked: only those of a donor's tokens are seen that its mask names, such as those of the thing that two prompts
+            share. Own keys have to be joined: a frame in which the mask names nothing has to look somewhere.
         through: how the donor's latents come to a block. Straight from the embedding, as in the paper, which is all
             that the first block would see anyway; or through the blocks before it, under the prompt at hand, at the
             price of another pass through the model in each such step.
-    Raises: ValueError for a weight, a level or a noise outside 0 to 1, a step before 1 or a block before 0.
+    Raises: ValueError for a weight, a level or a noise outside 0 to 1, a step before 1, a block before 0, or a mask
+        without own keys.
     """
 
     steps: tuple[int, ...] = (2, 3, 4)
@@ -38,6 +43,8 @@ class Recipe:
     weight: float = 1.0
     conditional_only: bool = False
     donor_noise: float = 1.0
+    donor_level: float | None = None
+    masked: bool = False
     through: Through = "embedding"
 
     def __post_init__(self) -> None:
@@ -48,6 +55,10 @@ class Recipe:
             raise ValueError(f"weight {self.weight} must lie within 0 to 1")
         if not 0 <= self.donor_noise <= 1:
             raise ValueError(f"donor noise {self.donor_noise} must lie within 0 to 1")
+        if self.donor_level is not None and not 0 <= self.donor_level <= 1:
+            raise ValueError(f"donor level {self.donor_level} must lie within 0 to 1")
+        if self.masked and self.own_keys != "joined":
+            raise ValueError(f"a mask needs own keys that are joined, not {self.own_keys}")
         if any(step < 1 for step in self.steps) or any(block < 0 for block in self.blocks):
             raise ValueError(f"steps {self.steps} count from 1, blocks {self.blocks} from 0")
 

@@ -382,6 +382,64 @@ def test_through_the_blocks_a_donor_is_heard_as_the_model_itself_would_hear_it(m
     torch.testing.assert_close(answers[0], answers[1], atol=2e-6, rtol=1e-5)
 
 
+JOINED = Recipe(steps=(2, 3), blocks=(1,), own_keys="joined", through="blocks", donor_level=0.1)
+
+
+def test_a_donor_that_is_shown_the_same_in_every_step_is_worked_out_once_a_run(model):
+    plain = run(model, latents(1))
+    with cache_attention(model, Donor(clean=latents(2)), JOINED) as reuse:
+        once = run(model, latents(1))
+        assert (reuse.extra_passes, reuse.steps_done) == (1, [2, 3])
+        run(model, latents(1))
+        assert reuse.extra_passes == 2  # a run of its own: its noise is another
+    torch.testing.assert_close(once[0], plain[0], rtol=0, atol=0)
+    assert difference(once[1], plain[1]) > 1e-4
+
+
+def test_a_donor_that_is_shown_the_same_in_every_step_is_heard_under_no_prompt(model):
+    """So what blocks hear of it does not depend on who asks."""
+    heard = []
+    for seed in (3, 4):
+        states = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(seed))
+        with cache_attention(model, Donor(clean=latents(2)), JOINED) as reuse:
+            run(model, latents(1), states=states)
+            heard.append(reuse._lasting[1])
+    torch.testing.assert_close(heard[0], heard[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("through", ["embedding", "blocks"])
+def test_under_a_mask_only_its_tokens_of_a_donor_are_seen(model, through):
+    """All of them is no mask, none of them is no donor, and what lies outside it has no say."""
+    recipe = Recipe(steps=(2, 3), own_keys="joined", through=through, masked=True)
+    mask = torch.zeros(1, 3, 3, 4, dtype=torch.bool)
+    mask[:, :, 1, 1:3] = True
+
+    def reused(mask, clean):
+        with cache_attention(model, Donor(clean=clean, mask=mask), recipe) as reuse:
+            found = run(model, latents(1))
+        assert reuse.steps_done == [2, 3]
+        return found[1]
+
+    plain, whole = run(model, latents(1))[1], reused(None, latents(2))
+    assert difference(whole, plain) > 1e-4
+    torch.testing.assert_close(reused(torch.ones_like(mask), latents(2)), whole, atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(reused(torch.zeros_like(mask), latents(2)), plain, atol=2e-6, rtol=1e-5)
+    part = reused(mask, latents(2))
+    assert difference(part, plain) > 1e-4 and difference(part, whole) > 1e-4
+    if through == "embedding":  # in deeper blocks what is seen has looked around itself
+        elsewhere = latents(2)
+        elsewhere[..., :2, :] = 5.0
+        torch.testing.assert_close(reused(mask, elsewhere), part, atol=2e-6, rtol=1e-5)
+
+
+def test_a_mask_fits_a_run_of_another_size_and_a_batch_with_guidance():
+    mask = torch.zeros(1, 2, 2, 2, dtype=torch.bool)
+    mask[0, 1, 0, 1] = True
+    seen = Donor(clean=latents(0), mask=mask).seen_tokens(frames=4, rows=4, columns=4, videos=2)
+    assert seen.shape == (8, 16)
+    assert seen.sum(1).tolist() == [0, 0, 4, 4, 0, 0, 4, 4]
+
+
 def test_deeper_blocks_can_be_asked_for(model):
     with cache_attention(model, Donor(clean=latents(2)), Recipe(blocks=(0, 1))) as reuse:
         run(model, latents(1))
@@ -432,8 +490,10 @@ def test_a_recipe_is_checked_where_it_is_made():
         {"noise_levels": (0.9, 0.1)},
         {"steps": (0,)},
         {"blocks": (-1,)},
+        {"donor_level": 1.1},
+        {"masked": True},
     ):
-        with pytest.raises(ValueError, match=r"must|count"):
+        with pytest.raises(ValueError, match=r"must|count|joined"):
             Recipe(**wrong)
     assert PAPER.applies(2, 0.9)
     assert not PAPER.applies(1, 1.0)
