@@ -143,7 +143,8 @@ def density_coverage(real: Numbers, made: Numbers, k: int = 5) -> tuple[Numbers,
     across = _distances(real, made)
     inside = across <= np.minimum(radius, np.median(radius))[:, None]
     density: Numbers = np.minimum(inside.sum(0) / k, 1.0)
-    return density, (across <= radius[:, None]).any(1).astype(np.float64)
+    covered: Numbers = np.any(across <= radius[:, None], axis=1).astype(np.float64)
+    return density, covered
 
 
 def _distances(a: Numbers, b: Numbers) -> Numbers:
