@@ -23,7 +23,7 @@ from ..measure.judge import MASK_SIZE_PX, Judge, raw_poses, targets, trait_targe
 from .loop import LossOf, Settings, train
 
 BLOCK = 32
-FRAMES = Settings(steps=2400, batch_size=64, peak_lr=2e-3, ema_decay=0.99, use_muon=True, seed=21)
+FRAMES = Settings(steps=1200, batch_size=64, peak_lr=3e-3, warmup_steps=30, ema_decay=0.99, use_muon=True, seed=21)
 MOTION = Settings(steps=500, batch_size=128, peak_lr=2e-3, ema_decay=0.99, seed=22)
 MIRRORED = torch.tensor(
     [MOTIONS.index({"moving left": "moving right", "moving right": "moving left"}.get(name, name)) for name in MOTIONS]

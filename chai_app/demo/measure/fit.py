@@ -19,10 +19,11 @@ from ..drawn.spec import COLOURS, FRAME_SIZE_PX, OBJECTS, ClipSpec, Thing
 from ..drawn.things import draw_thing, thing_parts
 from .judge import MASK_SIZE_PX, Judge, Poses
 
-OUTLINE_PX = 1.4  # a thing is drawn with a dark line of this width around it
+OUTLINE_PX = 1.5  # about the width of the dark line that a thing is drawn with
 BEATS = (0.0, 0.25, 0.75)  # a tail in the middle, and at either end of its way
 STEP = np.array([1.6, 1.6, 1.2, 0.12])  # of x, y, radius (px) and angle, in the first round
-ROUNDS, TRIES = 5, 20  # each round tries steps half as long
+ROUNDS, TRIES, SHORTER = 7, 20, 0.6  # each round tries shorter steps than the last
+BOTH_WAYS = 2  # rounds that are gone both ways: a rough guess hides which way a thing looks
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,8 @@ def silhouettes(thing: Thing, poses: Array, facing: Array, beat: Array) -> Array
     cos, sin = np.cos(angle), np.sin(angle)
     u, v = mirror * (px * cos + py * sin) / radius, (py * cos - px * sin) / radius
     distance = None
-    for part, _ in thing_parts(thing.object, thing.colour, thing.look, u, v, phase):
+    plain = replace(thing.look, pattern="plain")  # a pattern lies within the body
+    for part, _ in thing_parts(thing.object, thing.colour, plain, u, v, phase):
         distance = part if distance is None else np.minimum(distance, part)
     assert distance is not None
     return coverage((distance * radius - OUTLINE_PX) / 2)
@@ -64,53 +66,78 @@ def soft_iou(a: Array, b: Array) -> NDArray[np.float64]:
 
 
 def fit_frames(
-    thing: Thing, frames: NDArray[np.uint8], masks: Array, start: Array, facing: Array | None = None
+    thing: Thing, frames: NDArray[np.uint8], masks: Array, start: Array
 ) -> tuple[Array, Array, Array, Array]:
     """Fit one thing to F frames of a clip.
 
     Args: frames: (F, H, W, 3). masks: (F, H/2, W/2), what a thing covers. start: (F, 4), a guess of its poses.
-        facing: (F,) 1 or -1; both ways are tried if it is left out.
     Returns: IoU, margin and artefacts, each (F,), and poses (F, 4).
     """
-    number = len(frames)
+    iou, pose, beat = search(thing, masks, start[:, None])
+    # A rival is found by its outline where the thing was guessed and where it was found, and then moved as freely.
+    guesses = np.stack([start, pose], axis=1)
+    rivals = [
+        replace(thing, object=name, look=replace(thing.look, build=build))
+        for name in OBJECTS
+        if name != thing.object
+        for build in BUILDS
+    ]
+    first = [overlaps(rival, masks, *_every(guesses, (1.0, -1.0), BEATS[:1])).max(1).mean() for rival in rivals]
+    rival_iou, _, _ = search(rivals[int(np.argmax(first))], masks, guesses)
+    # The outline of a ball does not tell which way it looks, its face does.
+    artefacts = np.minimum(*(artefact_energy(thing, frames, masks, pose, side, beat) for side in (1, -1)))
+    return iou, iou - rival_iou, artefacts, pose
 
-    def tried(poses: Array, ways: Array, beats: Array) -> Array:
-        """IoU of K drawings for each frame, (F, K); poses: (F, K, 4)."""
-        drawn = silhouettes(thing, poses.reshape(-1, 4), ways.ravel(), beats.ravel())
-        return soft_iou(drawn.reshape(number, -1, MASK_SIZE_PX, MASK_SIZE_PX), masks[:, None])
 
-    def best_of(scores: Array, *choices: Array) -> list[Array]:
-        chosen = scores.argmax(1)
-        return [each[np.arange(number), chosen] for each in choices]
+def search(thing: Thing, masks: Array, guesses: Array) -> tuple[Array, Array, Array]:
+    """Move a thing in every frame until it covers what is covered; guesses: (F, G, 4).
 
-    sides = np.array([1.0, -1.0]) if facing is None else np.array([1.0])
-    ways, beats = (grid.ravel()[None].repeat(number, 0) for grid in np.meshgrid(sides, BEATS))
-    if facing is not None:
-        ways = ways * facing[:, None]
-    poses = start[:, None].repeat(ways.shape[1], 1)
-    pose, way, beat = best_of(tried(poses, ways, beats), poses, ways, beats)
-    directions = np.random.default_rng(0).standard_normal((ROUNDS, TRIES, 4))
-    directions[:, 0] = 0  # what is best so far stays in the race
-    for i, direction in enumerate(directions):
-        poses = pose[:, None] + 0.5**i * STEP * direction
+    Returns: IoU (F,), poses (F, 4), beats (F,).
+    """
+    rows = np.arange(len(masks))
+    steps = np.random.default_rng(0).standard_normal((ROUNDS, TRIES, 4)) * STEP
+    steps *= SHORTER ** np.arange(ROUNDS)[:, None, None]
+    found = []
+    for way in (1.0, -1.0):
+        poses, ways, beats = _every(guesses, (way,), BEATS)
+        scores = overlaps(thing, masks, poses, ways, beats)
+        best = scores.argmax(1)
+        iou, pose, beat = (each[rows, best] for each in (scores, poses, beats))
+        found.append((*_climb(thing, masks, iou, pose, beat, ways[:, 0], steps[:BOTH_WAYS]), ways[:, 0]))
+    iou, pose, beat, way = (
+        np.where((found[0][0] >= found[1][0]).reshape(-1, *(1,) * (one.ndim - 1)), one, other)
+        for one, other in zip(*found, strict=True)
+    )
+    return _climb(thing, masks, iou, pose, beat, way, steps[BOTH_WAYS:])
+
+
+def _climb(
+    thing: Thing, masks: Array, iou: Array, pose: Array, beat: Array, way: Array, steps: Array
+) -> tuple[Array, Array, Array]:
+    """Try steps (R, K, 4) in R rounds and take the best, if it is one forward."""
+    rows, tries = np.arange(len(masks)), steps.shape[1]
+    for step in steps:
+        poses = pose[:, None] + step
         poses[..., 2] = np.clip(poses[..., 2], 3, 0.6 * FRAME_SIZE_PX)
-        scores = tried(poses, way[:, None].repeat(TRIES, 1), beat[:, None].repeat(TRIES, 1))
-        (pose,) = best_of(scores, poses)
-    iou = tried(pose[:, None], way[:, None], beat[:, None])[:, 0]
+        scores = overlaps(thing, masks, poses, way[:, None].repeat(tries, 1), beat[:, None].repeat(tries, 1))
+        best = scores.argmax(1)
+        is_better = scores[rows, best] > iou
+        iou = np.where(is_better, scores[rows, best], iou)
+        pose = np.where(is_better[:, None], poses[rows, best], pose)
+    return iou, pose, beat
 
-    rival = np.zeros(number)
-    both = np.repeat([1.0, -1.0], number)
-    for name in OBJECTS:
-        if name == thing.object:
-            continue
-        for build in BUILDS:
-            other = replace(thing, object=name, look=replace(thing.look, build=build))
-            drawn = silhouettes(other, np.tile(pose, (2, 1)), both, np.tile(beat, 2))
-            rival = np.maximum(rival, soft_iou(drawn.reshape(2, *masks.shape), masks).max(0))
-    artefacts = np.minimum(
-        *(artefact_energy(thing, frames, masks, pose, side, beat) for side in (1, -1))
-    )  # the outline of a ball does not tell which way it looks, its face does
-    return iou, iou - rival, artefacts, pose
+
+def _every(guesses: Array, ways: Sequence[float], beats: Sequence[float]) -> tuple[Array, Array, Array]:
+    """Every guess (F, G, 4) looking every way at every beat: poses (F, K, 4), facing and beat (F, K)."""
+    count = len(guesses)
+    which, sides, phases = (grid.ravel() for grid in np.meshgrid(np.arange(guesses.shape[1]), ways, beats))
+    return guesses[:, which], sides[None].repeat(count, 0), phases[None].repeat(count, 0)
+
+
+def overlaps(thing: Thing, masks: Array, poses: Array, facing: Array, beat: Array) -> NDArray[np.float64]:
+    """IoU of K drawings for each of F frames, (F, K). Args: poses: (F, K, 4). facing, beat: (F, K)."""
+    drawn = silhouettes(thing, poses.reshape(-1, 4), facing.ravel(), beat.ravel())
+    return soft_iou(drawn.reshape(*poses.shape[:2], MASK_SIZE_PX, MASK_SIZE_PX), masks[:, None])
 
 
 def artefact_energy(

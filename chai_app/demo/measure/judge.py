@@ -132,7 +132,7 @@ class Judge(nn.Module):
         self.places = nn.Sequential(nn.Conv2d(128, 48, 1), nn.SiLU(), nn.Flatten())
         self.summary = nn.Sequential(nn.Linear(48 * 36 + 2 * 128 + 96, width), nn.SiLU())
         self.mask_from = nn.ModuleList(nn.Conv2d(channels, 48, 1) for channels in (128, 96, 48))
-        self.mask = nn.Sequential(nn.SiLU(), nn.Conv2d(48, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 4, 3, padding=1))
+        self.mask = nn.Sequential(nn.SiLU(), nn.Conv2d(48, 16, 3, padding=1), nn.SiLU(), nn.Conv2d(16, 4, 3, padding=1))
         sizes = {name: len(answers) for name, answers in QUESTIONS.items() if name != "motion"}
         sizes |= {name: len(values) for name, values in TRAITS.items()} | {"pose": 6}
         self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})

@@ -2,29 +2,27 @@
 
 The judge's poses give a path: x, y, radius and angle in every frame. The nearest lawful path is worked out (right
 speed, straight line, even growth or turn), and how far the two are apart is told in pixels. A turn counts by the way of
-a point at the thing's edge.
+a point at the thing's edge. The law itself is read off the renderer, so the two cannot drift apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..drawn.spec import FRAME_SIZE_PX, ClipSpec
+from ..drawn.render import path_of
+from ..drawn.spec import NUM_FRAMES, ClipSpec, sample_any_spec
 from .judge import Poses
 
-# The law of `drawn.render.path_of`, in px, radians and clips of length 1.
-TRAVEL_PX = (27.0, 33.0)
-BOB_PX = 1.6
-TURN = (0.85 * np.pi, 1.1 * np.pi)
-SMALLEST, GROWTH = 0.62, 0.5
-ROOM = {1: 1.0, 2: 0.7, 3: 0.6}
+SAMPLES = 200  # of the renderer's paths show how far apart its slowest and fastest are
 ENDS = 3  # frames at either end that a drift is taken between
 
-Path = NDArray[np.float64]
+Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,25 +31,37 @@ class MotionErrors:
     speed is off the lawful range, per clip. jerk_px: root mean square third difference, px per frame cubed.
     radius_drift: growth that the law does not know, from the first to the last frames, as a logarithm."""
 
-    residual_px: NDArray[np.float64]
-    velocity_px: NDArray[np.float64]
-    jerk_px: NDArray[np.float64]
-    radius_drift: NDArray[np.float64]
+    residual_px: Numbers
+    velocity_px: Numbers
+    jerk_px: Numbers
+    radius_drift: Numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """What x, y, radius (in units of its mean) and angle do from the first to the last frame of a motion, each (4,).
+
+    way: 1 or -1 up or down, 0 either. swing: how far it may swing around a straight line.
+    """
+
+    slowest: Numbers
+    fastest: Numbers
+    way: Numbers
+    swing: Numbers
 
 
 def motion_errors(poses: Poses, specs: Sequence[ClipSpec]) -> MotionErrors:
-    paths = np.stack(
-        [poses.x, poses.y, poses.radius, np.unwrap(poses.angle, axis=1)], axis=2, dtype=np.float64
-    )  # (N, T, 4)
+    angle = np.unwrap(poses.angle, axis=1)
+    paths = np.stack([poses.x, poses.y, poses.radius, angle], axis=2, dtype=np.float64)  # (N, T, 4)
     return MotionErrors(*np.array([_errors(path, spec) for path, spec in zip(paths, specs, strict=True)]).T)
 
 
-def _errors(path: Path, spec: ClipSpec) -> tuple[float, float, float, float]:
-    time = np.linspace(0, 1, len(path))
+def _errors(path: Numbers, spec: ClipSpec) -> tuple[float, float, float, float]:
+    law = law_of(spec.motion, spec.count)
     in_px = np.array([1, 1, 1, path[:, 2].mean()])
-    lawful, speed_error = nearest_lawful(path, spec)
-    growth = SMALLEST + GROWTH * time if spec.motion == "coming closer" else np.ones_like(time)
-    size = np.log(path[:, 2] / growth)
+    lawful, speed_error = nearest_lawful(path, law)
+    growth = (law.way * (law.slowest + law.fastest) / 2)[2]
+    size = np.log(path[:, 2] / (1 + growth * (_time(path) - 0.5)))
     return (
         float(np.sqrt(np.square((path - lawful) * in_px).sum(1).mean())),
         float(np.sqrt(np.square(speed_error * in_px).sum())),
@@ -60,41 +70,51 @@ def _errors(path: Path, spec: ClipSpec) -> tuple[float, float, float, float]:
     )
 
 
-def nearest_lawful(path: Path, spec: ClipSpec) -> tuple[Path, Path]:
+@cache
+def law_of(motion: str, count: int) -> Law:
+    asked = replace(sample_any_spec(Random(0), share_counted=0, share_pairs=0), motion=motion, count=count)
+    slopes, swings = [], []
+    for seed in range(SAMPLES):
+        path = path_of(replace(asked, seed=seed), np.linspace(0, 1, NUM_FRAMES, dtype=np.float32))
+        middle, slope, *swing = _line(np.stack([path.x, path.y, path.radius, path.angle], axis=1, dtype=np.float64))
+        slopes.append(slope / _unit(middle))
+        swings.append(np.hypot(*swing))
+    speed, ways = np.abs(slopes), np.sign(slopes)
+    is_one_way = (ways == ways[0]).all(0)
+    return Law(speed.min(0), speed.max(0), np.where(is_one_way, ways[0], 0), np.max(swings, axis=0))
+
+
+def nearest_lawful(path: Numbers, law: Law) -> tuple[Numbers, Numbers]:
     """Args: path: (T, 4), x, y, radius in px, unwrapped angle.
 
-    Returns: the path of the asked motion that is nearest to it (T, 4), and how far each mean speed is off (4,).
+    Returns: the path of the law that is nearest to it (T, 4), and how far each mean speed is off (4,). Where the thing
+        is in the middle of the clip is left to the clip, but every turn begins upright.
     """
-    time = np.linspace(0, 1, len(path))
-    middle = path.mean(0)
-    slope = ((time - 0.5)[:, None] * (path - middle)).sum(0) / np.square(time - 0.5).sum()
-    asked = np.zeros(4)
-    bob = np.zeros_like(path)
-    slowest, fastest = (ROOM[spec.count] * way for way in TRAVEL_PX)
-    match spec.motion:
-        case "rising" | "falling":
-            way = 1 if spec.motion == "falling" else -1
-            asked[1] = way * np.clip(way * slope[1], slowest, fastest)
-            # Whatever the clip, rising and falling things pass this height in the middle of their way.
-            middle[1] = FRAME_SIZE_PX / 2 + 3
-        case "moving right" | "moving left":
-            way = 1 if spec.motion == "moving right" else -1
-            asked[0] = way * np.clip(way * slope[0], slowest, fastest)
-            middle[0] = FRAME_SIZE_PX / 2
-            wave = 2 * np.pi * time
-            basis = np.stack([np.ones_like(time), np.sin(wave), np.cos(wave)], axis=1)
-            height, *swing = np.linalg.lstsq(basis, path[:, 1], rcond=None)[0]
-            swing = np.array(swing) * min(1.0, BOB_PX / max(float(np.hypot(*swing)), 1e-9))
-            middle[1] = height
-            bob[:, 1] = basis[:, 1:] @ swing
-            slope[1] = 0  # within a bob that is not seen whole, speed says nothing
-        case "spinning":
-            turn = float(time @ path[:, 3] / (time @ time))  # every turn begins upright
-            asked[3] = np.sign(turn or 1.0) * np.clip(abs(turn), *TURN)
-            slope[3] = turn
-            middle[3] = asked[3] / 2
-        case "coming closer":
-            asked[2] = middle[2] * GROWTH / (SMALLEST + GROWTH / 2)
-    if spec.motion != "spinning":
-        middle[3] = 0
-    return middle + (time - 0.5)[:, None] * asked + bob, slope - asked
+    middle, slope, *swing = _line(path)
+    unit = _unit(middle)
+    way = np.where(law.way == 0, np.where(slope < 0, -1, 1), law.way)
+    asked = way * np.clip(way * slope / unit, law.slowest, law.fastest) * unit
+    middle[3] = asked[3] / 2
+    share = np.minimum(1, law.swing / np.maximum(np.hypot(*swing), 1e-9))
+    return _basis(path) @ np.stack([middle, asked, *(share * each for each in swing)]), slope - asked
+
+
+def _time(path: Numbers) -> Numbers:
+    return np.linspace(0, 1, len(path))
+
+
+def _basis(path: Numbers) -> Numbers:
+    """A straight line and one swing, (T, 4)."""
+    time = _time(path)
+    wave = 2 * np.pi * time
+    return np.stack([np.ones_like(time), time - 0.5, np.sin(wave), np.cos(wave)], axis=1)
+
+
+def _line(path: Numbers) -> Numbers:
+    """The middle, slope per clip and swing (sine, cosine) of each coordinate, (4, 4)."""
+    return np.asarray(np.linalg.lstsq(_basis(path), path, rcond=None)[0])
+
+
+def _unit(middle: Numbers) -> Numbers:
+    """What a slope is told in: growth in units of the size."""
+    return np.array([1, 1, middle[2], 1])
