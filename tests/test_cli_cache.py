@@ -307,7 +307,7 @@ def test_search_refuses_what_it_cannot_look_for(run, tmp_path, monkeypatch):
     monkeypatch.setenv("CHAI_HOME", str(tmp_path / "home"))
     for name, words in (("sora", "There is no model 'sora'"), ("tiny", "has no folder embedder")):
         if name == "tiny":
-            monkeypatch.setattr("chai_app.models.catalogue.find_model", lambda *_: Model("tiny", "", {}, tmp_path))
+            monkeypatch.setattr("chai_app.models.find_model", lambda *_: Model("tiny", "", {}, tmp_path))
         result = CliRunner().invoke(app, ["cache", "search", "ball", "-m", name])
         assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1
 

@@ -46,7 +46,7 @@ class Training:
         return replace(settings, steps=max(2, settings.steps // self.speed_up), batch_size=batch_size)
 
     def _count(self, number: int) -> int:
-        return -(-max(64, number // self.speed_up) // BLOCK) * BLOCK
+        return -(-max(32, number // self.speed_up) // BLOCK) * BLOCK
 
     def _clips(self, split: Split, number: int, still: bool = False) -> NDArray[np.uint8]:
         with first_process_first():
@@ -124,7 +124,7 @@ class Training:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(self._trained("tokenizer"))
         encoder = T5EncoderModel.from_pretrained(self._trained("text_encoder"), dtype=torch.float32).eval()
         vae = AutoencoderKLOpenSora.from_pretrained(self._trained("vae"), torch_dtype=torch.float32).eval()
-        weight = autoencoder.importance(vae, self._clips("train", 64))
+        weight = autoencoder.importance(vae, self._clips("train", BLOCK))
         model = transformer.Probed(transformer.new_transformer())
         if self.start_from is not None:
             shipped = OpenSoraTransformer3DModel.from_pretrained(self.start_from / "transformer", dtype=torch.float32)
