@@ -24,8 +24,14 @@ from typing import Any, Literal, Self, cast, get_args
 
 from .errors import BadRequest
 
-BUNDLED_MODELS = Path(__file__).resolve().parent.parent / "assets"
+_PACKAGE = Path(__file__).resolve().parent
+_IS_INSTALLED = (_PACKAGE / "assets").is_dir()
+SHIPPED = _PACKAGE if _IS_INSTALLED else _PACKAGE.parent
+"""Folder of what is shipped beside the code: a clone, or the installed package, which holds all of it (setup.py)."""
+BUNDLED_MODELS = SHIPPED / "assets"
 """Folder of the models that are shipped with the program; `demo` is one of them."""
+PROGRAM = "chai" if _IS_INSTALLED else "python app.py"
+"""What a person types to start the program."""
 
 Store = Literal["full", "hits", "nothing"]
 CountGate = Literal["on", "equal", "off"]

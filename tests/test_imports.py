@@ -44,6 +44,8 @@ MODULES = modules()
 def room_of(module: str) -> str:
     """The room a module belongs to: its folder within chai_app, or its folder at the top."""
     parts = module.split(".")
+    if module == "ui.__main__":  # what app.py is when installed
+        return "app"
     if parts[0] != "chai_app":
         return parts[0]
     return parts[1] if len(parts) > 1 else "chai_app"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from chai_app.errors import BadRequest
 from chai_app.numbers import count_likeness
+from chai_app.settings import PROGRAM, SHIPPED
 
 from .bridge import Act, Answer
 from .markup import Markup, join, tag
 from .studio import Studio
 
-_PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+_PICTURES = SHIPPED / "docs" / "pictures"
 _FIRST = 9
 _SIZE = 360
 _SHOWN = (
@@ -170,7 +170,7 @@ def _study() -> Markup:
             source = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
             picture = tag("img", src=source, alt=words, loading="lazy", style="max-width:100%;border-radius:6px")
             figures.append(tag("figure", picture, tag("figcaption", words, cls="c-dim"), style="margin:0 0 1.2rem"))
-    how = "python app.py numbers study makes these anew, with a table of all figures."
+    how = f"{PROGRAM} numbers study makes these anew, with a table of all figures."
     return tag("section", tag("h2", "The study"), tag("p", tag("code", how)), join(figures), cls="c-panel")
 
 

@@ -18,6 +18,7 @@ from chai_app.settings import Settings
 from .doors import LOOPBACK, Doors
 
 DEFAULT_PORT = 7860
+PORTS_TRIED = 50
 _MOST_UPLOAD = "300mb"
 
 
@@ -143,7 +144,7 @@ def launch(settings: Settings, model: str, access: Access) -> Started:
 
 def _free_port(access: Access) -> int:
     """The port that was asked for, or the first free one from 7860 on. Raises: ChaiError if there is none."""
-    wanted = [access.port] if access.port else range(DEFAULT_PORT, DEFAULT_PORT + 50)
+    wanted = [access.port] if access.port else range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED)
     for port in wanted:
         with socket.socket(socket.AF_INET6 if ":" in access.host else socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

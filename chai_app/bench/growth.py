@@ -22,15 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from .header import header, printed
+from .header import APP, ROOT, header, printed
 from .journal import write_json
 from .step import SEED, Pair, Size
 from .ui import served
 
-ROOT = Path(__file__).parents[2]
 FRAMES = (17, 51, 102, 204, 408)
 SIZES = {"144p": (144, 256), "240p": (240, 426), "360p": (360, 640), "480p": (480, 854), "720p": (720, 1280)}
-FACES = {"command line, --help": ["app.py", "--help"], "ComfyUI's import": ["-c", "import chai_app"]}
+FACES = {"command line, --help": [*APP, "--help"], "ComfyUI's import": ["-c", "import chai_app"]}
 
 
 def tokens_of(frames: int, height: int, width: int) -> tuple[int, int]:

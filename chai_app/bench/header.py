@@ -10,6 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ..settings import PROGRAM
+
+ROOT = Path(__file__).parents[2]
+"""A clone, or the folder into which the program was installed."""
+APP = ["app.py"] if (ROOT / "app.py").is_file() else ["-m", "chai_app.ui"]
+"""What starts the program from there, after the name of the interpreter."""
+
 
 def header(bench: str, arguments: Sequence[str], seed: int, libraries: Sequence[str]) -> dict[str, Any]:
     """The command, the commit, the seed, the machine and the versions, as plain values.
@@ -26,7 +33,7 @@ def header(bench: str, arguments: Sequence[str], seed: int, libraries: Sequence[
         commit = ""
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return {
-        "command": " ".join([f"python app.py bench {bench}", *arguments]),
+        "command": " ".join([f"{PROGRAM} bench {bench}", *arguments]),
         "commit": commit or "unknown",
         "seed": seed,
         "device": f"{platform.machine()}, {os.cpu_count()} cores{load}",

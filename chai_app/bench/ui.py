@@ -27,9 +27,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ..models import DEMO
-from .header import header, printed
+from .header import APP, ROOT, header, printed
 
-_ROOT = Path(__file__).parents[2]
 _START_S, _DRAIN_S, _CALL_S = 600, 1_800, 600
 _MEMORY_EVERY_S = 5.0
 _WARM_UP = 0.2  # share of the time after which memory should stay as it is
@@ -137,9 +136,9 @@ def run(options: argparse.Namespace, folder: Path) -> tuple[Calls, dict[str, Any
 def served(folder: Path, model: str = DEMO) -> Iterator[tuple[str, int]]:
     """A browser UI with all that it keeps in `folder`: its address, and its process."""
     environment = {**os.environ, "CHAI_HOME": str(folder / "home"), "CHAI_OUTPUT": str(folder / "videos")}
-    command = [sys.executable, "app.py", "ui", "--no-browser", "-m", model]
+    command = [sys.executable, *APP, "ui", "--no-browser", "-m", model]
     with (folder / "log").open("w+") as log:
-        server = subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
             yield _url(server, folder / "log"), server.pid
         finally:

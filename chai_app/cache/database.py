@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from ..settings import PROGRAM
 from .errors import CacheError, CannotStore, DamagedCache, OlderCache
 from .schema import VERSION, check, prepare
 
@@ -138,7 +139,7 @@ class Database:
             if version != VERSION:
                 raise OlderCache(
                     f"{self.path} was written by an older version of this program (its tables are version {version}, "
-                    f"this program's {VERSION}): python app.py cache upgrade brings it up to date; so does the next "
+                    f"this program's {VERSION}): {PROGRAM} cache upgrade brings it up to date; so does the next "
                     f"video that is made."
                 )
             return

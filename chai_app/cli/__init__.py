@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import Cancelled, ChaiError
+from ..settings import PROGRAM
 from .batch import HELP as BATCH_HELP
 from .batch import batch
 from .bench import HELP as BENCH_HELP
@@ -39,6 +40,12 @@ class _Commands(TyperGroup):
         if option is not None:
             option.default = False  # to make a bool of its None, typer would load pydantic: 0.15 s for any --help
         return option
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.help:  # the examples as they are typed here
+            command.help = command.help.replace("python app.py", PROGRAM)
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         try:

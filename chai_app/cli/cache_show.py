@@ -14,12 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ..files import human_bytes
+from ..settings import PROGRAM
 from .show import console_for, shortened
 
 if TYPE_CHECKING:
     from ..cache import Day, Entry, LatentCache, Phrase, Stats
 
-EMPTY = 'The cache is empty: generate a video first, as in python app.py generate "a red balloon in the desert".'
+EMPTY = f'The cache is empty: generate a video first, as in {PROGRAM} generate "a red balloon in the desert".'
 LEAVES_FIRST = {
     "lru": "least recently used",
     "lfu": "fewest hits",

@@ -23,9 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import BadMedia, ChaiError
+from ..settings import BUNDLED_MODELS
 from .world import COLOURS, FRAME_SIZE_PX, MAX_COUNT, MOTIONS, OBJECTS, SCENES, ClipSpec
 
-WEIGHTS = Path(__file__).parents[2] / "assets" / "demo" / "judge" / "judge.safetensors"
+WEIGHTS = BUNDLED_MODELS / "demo" / "judge" / "judge.safetensors"
 HEADS = {
     "object": len(OBJECTS),
     "colour": len(COLOURS),

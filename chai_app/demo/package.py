@@ -14,10 +14,11 @@ from ..opensora.autoencoder import AutoencoderKLOpenSora
 from ..opensora.pipeline import OpenSoraPipeline
 from ..opensora.schedule import new_scheduler
 from ..opensora.transformer import OpenSoraTransformer3DModel
+from ..settings import BUNDLED_MODELS
 from .captions import all_words
 from .world import COLOURS, FPS, FRAME_SIZE_PX, MOTIONS, NUM_FRAMES, OBJECTS, SCENES
 
-FOLDER = Path(__file__).parents[2] / "assets" / "demo"
+FOLDER = BUNDLED_MODELS / "demo"
 CARD: dict[str, Any] = {
     "name": "demo",
     "about": "small, bundled, for any CPU: a little world of drawn things",

@@ -24,7 +24,7 @@ from ..presets import hit_steps
 from ..process import give_back_freed_memory, keep_freed_memory, loading_turn
 from ..prompts import extract
 from ..request import GenerationRequest, Plan, Reuse
-from ..settings import Settings
+from ..settings import PROGRAM, Settings
 from .donors import Donors, shape_of
 from .loading import (
     LoadedModel,
@@ -105,7 +105,7 @@ class Engine:
             request = replace(request, seed=secrets.randbelow(2**32))
         if request.acceleration == "magcache" and not ratios_of(model, self.settings):
             raise BadRequest(
-                f"MagCache needs to know {name}, which was not measured here: run python app.py bench magcache --model "
+                f"MagCache needs to know {name}, which was not measured here: run {PROGRAM} bench magcache --model "
                 f"{name} --save, or choose first-block."
             )
         earlier_frames, note = look_at_start(request)

@@ -11,16 +11,16 @@ The cosine of two hidden states does not do: the straight way between two places
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..settings import BUNDLED_MODELS
 from .counts import CountRange
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-WEIGHTS = Path(__file__).parents[2] / "assets" / "numbers" / "place_value.safetensors"
+WEIGHTS = BUNDLED_MODELS / "numbers" / "place_value.safetensors"
 PARTS = ("into", "into_bias", "out", "out_bias")
 TENTH = 0.92
 """Likeness of counts that differ by a tenth: what the strictest of the cache's defaults lets through."""

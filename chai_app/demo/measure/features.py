@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ...settings import BUNDLED_MODELS
 from ..drawn.spec import FRAME_SIZE_PX
 
-WEIGHTS = Path(__file__).parents[3] / "assets" / "demo" / "measure" / "features.safetensors"
+WEIGHTS = BUNDLED_MODELS / "demo" / "measure" / "features.safetensors"
 CHANNELS = (3, 16, 32, 48, 64)
 SIDE = FRAME_SIZE_PX // 2 ** (len(CHANNELS) - 1)
 WIDTH = 128

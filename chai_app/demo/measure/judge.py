@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ...settings import BUNDLED_MODELS
 from ..drawn.looks import SCENE_TRAITS, THING_TRAITS
 from ..drawn.spec import COLOURS, FRAME_SIZE_PX, MAX_COUNT, MOTIONS, OBJECTS, SCENES, ClipSpec
 
-WEIGHTS = Path(__file__).parents[3] / "assets" / "demo" / "measure" / "judge.safetensors"
+WEIGHTS = BUNDLED_MODELS / "demo" / "measure" / "judge.safetensors"
 COUNTS = tuple(range(1, MAX_COUNT + 1))
 QUESTIONS: dict[str, tuple[str | int, ...]] = {
     "object": OBJECTS,
