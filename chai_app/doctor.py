@@ -147,6 +147,8 @@ def _models(settings: Settings) -> Iterator[Check]:
         if status.model is not None:
             where = status.model.folder or ", ".join(str(folder) for folder in status.model.parts.values())
             yield Check(name, "ok", f"fingerprint {status.model.fingerprint(settings)}, at {where}")
+            if status.problem is not None:
+                yield Check(name, "note", status.problem)
         else:
             yield Check(name, "problem" if status.name == DEMO else "note", status.problem or "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -105,12 +106,13 @@ def _bars(draw: Any, box: tuple[int, int, int, int], days: Sequence[Day]) -> Non
 
 
 def _fitting(draw: Any, text: str, width: int) -> str:
+    """As much of a text as is at most `width` pixels wide, found by halving: a prompt can be as long as it likes."""
     font = _font(12)
+    text = text[:width]  # no letter is less than a pixel wide
     if draw.textlength(text, font) <= width:
         return text
-    while text and draw.textlength(text + "…", font) > width:
-        text = text[:-1]
-    return text + "…"
+    longest = bisect_left(range(len(text)), True, key=lambda n: draw.textlength(text[: n + 1] + "…", font) > width)
+    return text[:longest] + "…"
 
 
 def _font(size: int) -> Any:

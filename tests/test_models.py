@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chai_app.errors import BadRequest, DamagedCheckpoint, MissingWeights
-from chai_app.models import RELEASED_PARTS, find_model, list_models
+from chai_app.models import RELEASED_EMBEDDER, RELEASED_PARTS, find_model, list_models
 from chai_app.models import catalogue as models
 from chai_app.models.fingerprint import fingerprint
 from chai_app.models.vocabulary import Vocabulary
@@ -98,9 +98,9 @@ def test_published_weights_that_are_not_here_are_named_with_size_and_command(set
     with pytest.raises(MissingWeights) as caught:
         find_model("opensora-1.2", settings)
     sentence = str(caught.value)
-    for part in RELEASED_PARTS:
+    for part in (*RELEASED_PARTS, RELEASED_EMBEDDER):
         assert f"{part.repository} ({part.size_gb:g} GB)" in sentence
-        assert f"hf download {part.repository}" in sentence
+        assert part.command in sentence
     assert "\n" not in sentence
 
 
@@ -108,7 +108,9 @@ def test_published_weights_are_found_in_the_hub_cache_and_in_the_models_folder(s
     files = {"config.json": b"{}", "model.safetensors": safetensors_bytes()}
     for part in RELEASED_PARTS[:2]:
         hub_snapshot(tmp_path / "hub", part.repository, files)
-    with pytest.raises(MissingWeights, match=r"missing here: DeepFloyd/t5-v1_1-xxl \(19.1 GB\); fetch them with: hf"):
+    with pytest.raises(
+        MissingWeights, match=r"missing here: DeepFloyd/t5-v1_1-xxl \(19.1 GB\), timm.*fetch them with: hf"
+    ):
         find_model("opensora-1.2", settings)
     folder = settings.models_folder / "t5-v1_1-xxl"
     folder.mkdir()
@@ -117,6 +119,10 @@ def test_published_weights_are_found_in_the_hub_cache_and_in_the_models_folder(s
     model = find_model("opensora-1.2", settings)
     assert model.parts["text_encoder"] == folder
     assert model.parts["vae"].name == "abc"
+    ready = list_models(settings)[1]
+    assert ready.model == model and RELEASED_EMBEDDER.command in ready.problem  # it makes videos, and reuses none
+    hub_snapshot(tmp_path / "hub", RELEASED_EMBEDDER.repository, {RELEASED_EMBEDDER.file: safetensors_bytes()})
+    assert list_models(settings)[1].problem is None
     assert model.defaults == RequestDefaults()
 
 

@@ -67,5 +67,5 @@ def test_a_part_that_is_missing_or_damaged_is_named(settings):
     with pytest.raises(DamagedCheckpoint, match=r"OpenSora-VAE-v1\.2/model\.safetensors has .* so it is damaged"):
         engine.plan(request)
     shutil.rmtree(weights.parent)
-    with pytest.raises(MissingWeights, match=r"missing here: hpcai-tech/OpenSora-VAE-v1\.2 \(1\.6 GB\); fetch"):
+    with pytest.raises(MissingWeights, match=r"missing here: hpcai-tech/OpenSora-VAE-v1\.2 \(1\.6 GB\), timm"):
         engine.plan(request)

@@ -27,7 +27,9 @@ def models(json_file: options.JsonFile = None) -> None:
     table.add_column("what it is, or how to get it", overflow="fold")
     for status in statuses:
         if status.model is not None:
-            table.add_row(status.name, Text("yes", "green"), human_bytes(status.model.size_bytes), status.about)
+            about = status.about if status.problem is None else Text(f"{status.about}\n{status.problem}")
+            ready = Text("yes", "green") if status.problem is None else Text("without reuse", "yellow")
+            table.add_row(status.name, ready, human_bytes(status.model.size_bytes), about)
         else:
             table.add_row(status.name, Text("no", "yellow"), "", Text(f"{status.about}\n{status.problem}"))
     console = console_for(json_file)

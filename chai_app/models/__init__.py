@@ -3,6 +3,7 @@
 from .catalogue import (
     DEMO,
     RELEASED,
+    RELEASED_EMBEDDER,
     RELEASED_PARTS,
     Model,
     ModelStatus,
@@ -14,6 +15,7 @@ from .catalogue import (
 __all__ = [
     "DEMO",
     "RELEASED",
+    "RELEASED_EMBEDDER",
     "RELEASED_PARTS",
     "Model",
     "ModelStatus",

@@ -7,7 +7,7 @@ chai.json that tells its name, defaults and vocabulary) or the three published p
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -29,22 +29,27 @@ _FOLDER_PARTS = ("transformer", "vae", "text_encoder")
 
 @dataclass(frozen=True)
 class PublishedPart:
-    """One repository of the Hugging Face hub; size_gb is 10^9 bytes to be fetched."""
+    """One repository of the Hugging Face hub, or one file of it; size_gb is 10^9 bytes to be fetched."""
 
     part: str
     repository: str
     size_gb: float
+    file: str = ""
 
     @property
     def command(self) -> str:
         """What fetches it into the Hugging Face cache, where it will be found."""
-        return f"hf download {self.repository}"
+        return f"hf download {self.repository} {self.file}".rstrip()
 
 
 RELEASED_PARTS = (
     PublishedPart("transformer", "hpcai-tech/OpenSora-STDiT-v3", 4.8),
     PublishedPart("vae", "hpcai-tech/OpenSora-VAE-v1.2", 1.6),
     PublishedPart("text_encoder", "DeepFloyd/t5-v1_1-xxl", 19.1),
+)
+# What prompts are compared by (open_clip's ViT-L-14/openai). Videos are made without it, but none is reused.
+RELEASED_EMBEDDER = PublishedPart(
+    "embedder", "timm/vit_large_patch14_clip_224.openai", 1.7, "open_clip_model.safetensors"
 )
 
 
@@ -108,7 +113,8 @@ class Model:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One line of the list of models: `model` if it is ready, otherwise `problem`, a sentence that says what to do."""
+    """One line of the list of models: `model` if it is ready, and `problem`, a sentence that says what is missing and
+    what to do; of a model that is ready, for reuse alone."""
 
     name: str
     about: str
@@ -120,6 +126,7 @@ class ModelStatus:
         values: dict[str, Any] = {"name": self.name, "about": self.about, "ready": self.model is not None}
         if self.model is None:
             return {**values, "problem": self.problem}
+        values |= {} if self.problem is None else {"problem": self.problem}
         parts = {part: str(folder) for part, folder in self.model.parts.items()}
         return {**values, "parts": parts, "size_bytes": self.model.size_bytes}
 
@@ -160,7 +167,10 @@ def _status(name: str, about: str, settings: Settings) -> ModelStatus:
         model = find_model(name, settings)
     except ChaiError as error:
         return ModelStatus(name, about, None, str(error))
-    return ModelStatus(name, model.about or about, model)
+    problem = None
+    if name == RELEASED and _find_published(RELEASED_EMBEDDER, settings) is None:
+        problem = f"No video is reused, for {_fetching([RELEASED_EMBEDDER])}"
+    return ModelStatus(name, model.about or about, model, problem)
 
 
 def _read_folder(folder: Path) -> Model:
@@ -216,13 +226,18 @@ def _find_released(settings: Settings) -> Model:
     found = {published.part: _find_published(published, settings) for published in RELEASED_PARTS}
     missing = [published for published in RELEASED_PARTS if found[published.part] is None]
     if missing:
-        names = ", ".join(f"{p.repository} ({p.size_gb:g} GB)" for p in missing)
-        commands = " && ".join(p.command for p in missing)
-        raise MissingWeights(f"Weights of {RELEASED} are missing here: {names}; fetch them with: {commands}")
+        if _find_published(RELEASED_EMBEDDER, settings) is None:
+            missing.append(RELEASED_EMBEDDER)
+        raise MissingWeights(f"Of {RELEASED}, {_fetching(missing)}")
     parts = {part: folder for part, folder in found.items() if folder is not None}
     for folder in parts.values():
         _check_as_of(folder, stamp([folder]))
     return Model(RELEASED, "the published Open-Sora 1.2 weights, for a GPU", parts)
+
+
+def _fetching(missing: Sequence[PublishedPart]) -> str:
+    names = ", ".join(f"{p.repository} ({p.size_gb:g} GB)" for p in missing)
+    return f"weights are missing here: {names}; fetch them with: {' && '.join(p.command for p in missing)}"
 
 
 @lru_cache(maxsize=16)
@@ -233,10 +248,10 @@ def _check_as_of(folder: Path, _stamp: Stamp) -> None:
 
 def _find_published(published: PublishedPart, settings: Settings) -> Path | None:
     """A folder of that name in the models folder, else the newest whole snapshot in the Hugging Face cache."""
-    folder = settings.models_folder / published.repository.split("/")[1]
-    if (folder / "config.json").is_file():
-        return folder
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(published.repository, "config.json")
+    folder = settings.models_folder / published.repository.split("/")[1]
+    if not published.file and (folder / "config.json").is_file():
+        return folder
+    config = try_to_load_from_cache(published.repository, published.file or "config.json")
     return Path(config).parent if isinstance(config, str) else None
