@@ -50,7 +50,7 @@ HELP = "\n\n".join(
         "  python app.py batch prompts.txt -o folder/ --seed 7",
         "  python app.py batch prompts.txt --resume         [dim]what is not there yet[/dim]",
         "[bold]A line of JSON[/bold]",
-        '  {"prompt": "a fish in a reef", "seed": 3, "size": "64x64"}',
+        '  {"prompt": "a fish in a coral reef", "seed": 3, "size": "64x64"}',
     ]
 )
 

@@ -27,7 +27,7 @@ Without -o, videos go to the folder videos (or CHAI_OUTPUT), named by prompt and
 
   python app.py generate "a red balloon rising in the desert" -o out.mp4
 
-  python app.py generate "a blue fish in a reef" "a star on the moon" -s 7 -n 3
+  python app.py generate "a blue fish in a coral reef" "a star on the moon" -s 7 -n 3
 
   python app.py generate --like out.mp4                   [dim]the same video again[/dim]
 
