@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from chai_app import video
 from chai_app.cli import app
 from chai_app.cli.show import RunDisplay, shortened
 from chai_app.engine.run import Generation
 from chai_app.errors import BadMedia, ChaiError
 from chai_app.files import human_bytes
+from chai_app.media import video
 from chai_app.media.names import free_name, slug
 from chai_app.media.video import read_metadata, read_video
 from chai_app.request import GenerationRequest

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import BadMedia, BadRequest, CannotWrite
 from ..files import check_folder, whole_file
+from .chroma import yuv420
 from .pictures import check_is_file, picture_comment, read_image, write_gif, write_png
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _CODECS = {
     ".webm": ("libvpx-vp9", {"crf": "20", "b": "0", "row-mt": "1", "cpu-used": "2"}),
 }
 _BT709 = 1  # matrix, primaries and transfer alike, in the tables that H.264 and VP9 share
+_CHROMA = {"chroma_sample_location": "left"}  # as `yuv420` has it; a webm that does not say is read as centred
 _LIMITED_RANGE = 1  # 16 to 235, what yuv420p means everywhere
 # FFmpeg knows a file by what is in it, whatever its name; these formats hold their pictures themselves. The others
 # (playlists, lists of files, sessions, scripts) only name files and addresses, which nobody is to open for them.
@@ -200,7 +202,6 @@ def _encode(path: Path, frames: np.ndarray, fps: float, tags: Mapping[str, str],
     from fractions import Fraction
 
     import av
-    from av.video.reformatter import Colorspace
 
     rate = Fraction(fps).limit_denominator(1001)
     codec, options = _CODECS[suffix]
@@ -214,7 +215,7 @@ def _encode(path: Path, frames: np.ndarray, fps: float, tags: Mapping[str, str],
     container_options = {"movflags": flags} if suffix == ".mp4" else {}
     with av.open(str(path), "w", format=suffix[1:], options=container_options) as container:
         container.metadata.update({name: text for name, text in tags.items() if text})
-        stream = cast("av.VideoStream", container.add_stream(codec, rate=rate, options=options))
+        stream = cast("av.VideoStream", container.add_stream(codec, rate=rate, options={**options, **_CHROMA}))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         # Said in the stream as well: a player that must guess takes BT.601 for small videos, and reds turn orange.
@@ -223,8 +224,7 @@ def _encode(path: Path, frames: np.ndarray, fps: float, tags: Mapping[str, str],
         stream.codec_context.color_trc = _BT709
         stream.codec_context.color_range = _LIMITED_RANGE
         for i, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            frame = av.VideoFrame.from_ndarray(yuv420(pixels), format="yuv420p")
             frame.pts, frame.time_base = i, 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
