@@ -17,6 +17,8 @@ from PIL import Image
 from chai_app.engine import Engine, Generation
 from chai_app.engine.loading import Machine, choose_machine
 from chai_app.errors import BadMedia, BadRequest, Cancelled, ChaiError, DamagedCheckpoint
+from chai_app.media import stream
+from chai_app.media.stream import pixels_of
 from chai_app.media.video import read_metadata, read_video, write_video
 from chai_app.request import GenerationRequest, Report
 from chai_app.settings import BUNDLED_MODELS, Settings
@@ -133,17 +135,8 @@ def test_what_cannot_fit_into_memory_is_refused_with_what_can(shared, monkeypatc
 
 def test_a_plan_reads_one_frame_of_the_video_that_it_goes_on_from(shared, tmp_path, monkeypatch):
     path = write_video(tmp_path / "long.mp4", np.full((200, 48, 64, 3), 90, np.uint8), 8).path
-    import av
-
-    decoded, decode = [], av.VideoFrame.to_ndarray
-
-    def count(frame, **how):
-        decoded.append(frame.pts)
-        return decode(frame, **how)
-
-    monkeypatch.setattr(
-        "chai_app.media.video._pixels_of", lambda frame, how: count(frame, format="gbrp", interpolation=how)
-    )
+    decoded = []
+    monkeypatch.setattr(stream, "pixels_of", lambda frame: decoded.append(frame.pts) or pixels_of(frame))
     request = shared.plan(GenerationRequest(PROMPT, extend=str(path), num_inference_steps=1)).request
     assert (request.height, request.width, request.fps) == (48, 64, 8)
     assert len(decoded) == 2, "one for its size, and one for what is cut off"

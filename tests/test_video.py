@@ -11,12 +11,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from chai_app.errors import BadMedia, BadRequest, CannotWrite
 from chai_app.media import video
 from chai_app.media.chroma import yuv420
 from chai_app.media.pictures import read_image
-from chai_app.media.video import check_writable, final_path, read_metadata, read_video, write_video
+from chai_app.media.video import check_writable, final_path, glimpse, read_metadata, read_video, write_video
 
 METADATA = {"chai": {"request": {"prompt": 'ein roter Ball, „schön" ⟨x⟩\nline two', "seed": 7}, "report": {"fps": 8}}}
 COLOURS = {"red": (200, 30, 40), "blue": (20, 90, 220), "yellow": (240, 220, 30)}
@@ -32,14 +33,15 @@ def stripes(num_frames: int = 9, height: int = 48, width: int = 64) -> np.ndarra
     return frames
 
 
-def encoded(path: Path, frames: list[np.ndarray], pix_fmt: str, codec: str, options: dict, times=None) -> Path:
+def encoded(path: Path, frames, pix_fmt: str, codec: str, options: dict, times=None, matrix=None) -> Path:
     """A video by another program: frames as PyAV takes them in `pix_fmt`, at 8 a second or at `times` in ms."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=8, options=options)
         stream.codec_context.time_base = Fraction(1, 1000)
-        for i, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels, format=pix_fmt)
-            stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, pix_fmt
+        stream.set_display_matrix(matrix)
+        pictures = [av.VideoFrame.from_ndarray(pixels, format=pix_fmt) for pixels in frames]
+        stream.width, stream.height, stream.pix_fmt = pictures[0].width, pictures[0].height, pix_fmt
+        for i, frame in enumerate(pictures):
             frame.pts, frame.time_base = times[i] if times else 125 * i, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -251,6 +253,90 @@ def test_what_cannot_be_read_is_named(tmp_path):
         read_image(text)
     with pytest.raises(BadMedia, match="There is no picture"):
         read_image(tmp_path / "missing.png")
+
+
+# -- as people bring them ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("is_mirrored", [False, True])
+def test_a_video_that_says_how_it_is_turned_is_read_upright(tmp_path, turns, is_mirrored):
+    scene = coloured(1, 64, 96)[0]
+    a, b = ((1, 0), (0, 1), (-1, 0), (0, -1))[turns]  # a turn to the right, as phones write it
+    matrix = [a, b, 0, -b, a, 0, 0, 0, 1 << 14]
+    stored = np.rot90(scene, turns)
+    if is_mirrored:
+        matrix[:2], stored = [-a, -b], stored[:, ::-1]
+    options = {"qp": "0"}
+    path = encoded(
+        tmp_path / "phone.mp4", [np.ascontiguousarray(stored)] * 3, "rgb24", "libx264rgb", options,
+        matrix=[65536 * each for each in matrix],
+    )  # fmt: skip
+    clip = read_video(path)
+    assert clip.frames.shape == (3, *scene.shape)
+    assert np.array_equal(clip.frames[0], scene)
+
+
+def levels(clip) -> list[int]:
+    """The brightness of each frame, in tens."""
+    return [round(float(frame.mean()) / 10) for frame in clip.frames]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+def test_frames_that_come_unevenly_are_shown_when_they_should_be(tmp_path, suffix):
+    frames = [np.full((32, 48, 3), 10 * level, np.uint8) for level in (1, 5, 9, 13)]
+    codec, pix_fmt = ("libvpx-vp9", "gbrp") if suffix == ".webm" else ("libx264rgb", "rgb24")
+    path = encoded(tmp_path / f"uneven{suffix}", frames, pix_fmt, codec, {}, times=[0, 125, 750, 875])
+    clip = read_video(path)
+    assert clip.fps == pytest.approx(8, rel=0.01)
+    assert levels(clip) == [1, 5, 5, 5, 5, 5, 9, 13]
+
+
+@pytest.mark.parametrize("fps", [8, 12.5, 23.976, 24, 30, 50, 60, 100])
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
+def test_frames_that_come_evenly_are_each_read_once(tmp_path, fps, suffix):
+    frames = np.stack([np.full((16, 16, 3), 7 * i, np.uint8) for i in range(33)])
+    clip = read_video(write_video(tmp_path / f"even{suffix}", frames, fps, {"chai": {"report": {"fps": fps}}}).path)
+    assert clip.fps == fps
+    assert np.abs(clip.frames.mean((1, 2, 3)) - frames.mean((1, 2, 3))).max() < 4
+
+
+def test_our_gif_with_still_frames_is_read_as_all_its_frames(tmp_path):
+    frames = np.zeros((17, 32, 48, 3), np.uint8)
+    frames[5:], frames[9:] = 90, 200
+    path = write_video(tmp_path / "still.gif", frames, 8, METADATA).path
+    assert np.abs(read_video(path).frames.astype(int) - frames).max() < 4
+    assert glimpse(path).num_frames == 17
+
+
+def test_a_pause_that_never_ends_is_cut_short(tmp_path):
+    frames = [np.full((32, 48, 3), level, np.uint8) for level in (10, 50)]
+    path = encoded(tmp_path / "pause.mkv", frames, "rgb24", "libx264rgb", {}, times=[0, 10**9])
+    assert len(read_video(path).frames) <= 60 * 60 + 1
+
+
+def test_a_video_that_breaks_off_is_read_as_far_as_it_is_whole(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 64, 96, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "whole.mp4", noise, 8).path
+    assert read_video(path).missing_s == 0
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    clip = read_video(broken)
+    assert 8 <= len(clip.frames) <= 24
+    assert clip.missing_s == pytest.approx(4 - len(clip.frames) / 8, abs=0.2)
+    assert np.array_equal(clip.frames, read_video(path).frames[: len(clip.frames)])
+
+
+def test_what_is_transparent_in_a_moving_picture_lies_on_white(tmp_path):
+    picture = Image.new("RGBA", (48, 32), (200, 0, 0, 0))
+    picture.paste((0, 0, 200, 255), (0, 0, 24, 32))
+    other = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    for suffix in (".gif", ".png"):
+        path = tmp_path / f"clear{suffix}"
+        picture.save(path, save_all=True, append_images=[other], duration=100, disposal=2)
+        frames = read_video(path).frames
+        assert np.abs(frames[0][:, :20].astype(int) - (0, 0, 200)).max() < 8
+        assert frames[0][:, 28:].min() == 255
 
 
 def test_a_video_of_someone_else_has_no_metadata_of_ours(tmp_path):
