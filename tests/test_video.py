@@ -339,6 +339,38 @@ def test_what_is_transparent_in_a_moving_picture_lies_on_white(tmp_path):
         assert frames[0][:, 28:].min() == 255
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_what_is_transparent_in_a_picture_lies_on_white(tmp_path, mode):
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    clear.paste((200, 200, 200, 255), (0, 0, 4, 8))
+    how = {"P": {"transparency": 0}, "RGB": {"transparency": (0, 0, 0)}}.get(mode, {})
+    if mode == "P":
+        image = Image.fromarray((np.asarray(clear)[..., 3] > 0).astype(np.uint8))
+        image.putpalette([0, 0, 0, 200, 200, 200])
+    else:
+        image = clear.convert(mode)
+    image.save(tmp_path / "clear.png", **how)
+    picture = read_image(tmp_path / "clear.png")
+    assert (picture[:, 4:] == 255).all() and (picture[:, :4] == 200).all()
+
+
+def test_what_is_half_transparent_lets_white_through(tmp_path):
+    Image.new("RGBA", (8, 8), (255, 0, 0, 128)).save(tmp_path / "half.webp", lossless=True)
+    assert np.abs(read_image(tmp_path / "half.webp")[0, 0].astype(int) - (255, 127, 127)).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif", "grey.pgm"])
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_deep_grey_keeps_its_levels(tmp_path, name, kind):
+    if kind is not np.uint16 and name != "grey.tif":
+        pytest.skip("tif alone holds them")
+    levels = np.linspace(0, 1, 48 * 32).reshape(32, 48)
+    Image.fromarray((levels * (1 if kind is np.float32 else 65535)).astype(kind)).save(tmp_path / name)
+    picture = read_image(tmp_path / name)
+    assert picture.shape == (32, 48, 3)
+    assert np.abs(picture[..., 0] - levels * 255).max() <= 1
+
+
 def test_a_video_of_someone_else_has_no_metadata_of_ours(tmp_path):
     assert read_metadata(write_video(tmp_path / "plain.mp4", stripes(), 8).path) == {}
     assert read_metadata(write_video(tmp_path / "plain.gif", stripes(), 8).path) == {}
