@@ -301,6 +301,29 @@ def test_frames_that_come_evenly_are_each_read_once(tmp_path, fps, suffix):
     assert np.abs(clip.frames.mean((1, 2, 3)) - frames.mean((1, 2, 3))).max() < 4
 
 
+def test_a_gif_keeps_the_pace_of_its_moving_part(tmp_path):
+    pictures = [Image.new("RGB", (48, 32), (10 * i, 90, 90)) for i in range(10)]
+    for name, durations, fps, num_frames in (
+        ("even", [70] * 10, 100 / 7, 10),
+        ("pause", [100] * 9 + [3000], 10, 9 + 30),
+    ):
+        path = tmp_path / f"{name}.gif"
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations)
+        clip = read_video(path)
+        assert (clip.fps, len(clip.frames)) == (pytest.approx(fps), num_frames)
+
+
+def test_a_bare_stream_without_times_is_read_frame_by_frame(tmp_path):
+    frames = [np.full((48, 48), level, np.uint8) for level in range(20, 220, 10)]
+    path = encoded(tmp_path / "bare.h264", frames, "yuv420p", "libx264", {})
+    assert len(read_video(path).frames) == 20
+
+
+def test_a_picture_with_notes_that_pyav_does_not_know_is_read_as_a_video(tmp_path):
+    Image.new("RGB", (48, 32), (10, 90, 90)).save(tmp_path / "still.tiff")
+    assert read_video(tmp_path / "still.tiff").frames.shape == (1, 32, 48, 3)
+
+
 def test_our_gif_with_still_frames_is_read_as_all_its_frames(tmp_path):
     frames = np.zeros((17, 32, 48, 3), np.uint8)
     frames[5:], frames[9:] = 90, 200

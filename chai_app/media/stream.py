@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice, pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -10,7 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 _USUAL_FPS = 24.0  # for a file that does not say
-_FASTEST_FPS = 60.0  # of what is merely guessed: uneven times make for guesses like 1000 a second
+_FASTEST_FPS = 240.0  # more is what files say whose pictures come unevenly
+_EVEN = 0.05  # two rates that differ by less tell of pictures that come evenly
+_LOOKED_AT = 100  # packets, where they do not
 _LONGEST_PAUSE_S = 60.0  # what one picture stands for at most: a file of a few bytes never becomes hours of frames
 _TOLD_MISSING_FRAMES = 2.5  # fewer is what programs differ by when they count
 _HDR_TRANSFERS = (16, 18)  # PQ and HLG
@@ -19,7 +23,7 @@ Picture = TypeVar("Picture")
 
 
 class VideoStream:
-    """The first video of a container; raises IndexError if it has none.
+    """The first video of a container; raises IndexError if it has none, ValueError if nothing can decode it.
 
     Args:
         told_fps: frames per second where something better than the file's own times is known.
@@ -28,17 +32,17 @@ class VideoStream:
     def __init__(self, container: av.container.InputContainer, told_fps: float | None) -> None:
         self._container = container
         self._stream = stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError("no decoder for what is left of this file")
         self.has_sound = bool(container.streams.audio)
         self.is_hdr = stream.codec_context.color_trc in _HDR_TRANSFERS
-        average, guess = float(stream.average_rate or 0), float(stream.guessed_rate or 0)
-        steady = guess if average < guess <= _FASTEST_FPS else average  # a pause lowers the average alone
-        plausible = steady if 0 < steady <= 4 * _FASTEST_FPS else _USUAL_FPS
-        self.fps = told_fps or plausible
+        self._damage: Exception | None = None
+        self._packets = self._demuxed()
+        self.fps = told_fps or self._steady_fps()
         # A gif counts in 1/100 s and shows nothing for less than two of them: what is faster was written at 50.
         self._sampled_fps = min(self.fps, 50.0) if container.format.name == "gif" else self.fps
         self._whole_s = self._told_seconds()
         self._read_s = 0.0
-        self._is_damaged = False
 
     @property
     def num_frames(self) -> int:
@@ -60,6 +64,20 @@ class VideoStream:
             assert pixels is not None
             yield pixels
 
+    def _steady_fps(self) -> float:
+        """The average, but where pictures come unevenly what most of them come at: pauses lower the average alone."""
+        average, guess = float(self._stream.average_rate or 0), float(self._stream.guessed_rate or 0)
+        if 0 < average <= _FASTEST_FPS and abs(guess / average - 1) < _EVEN:
+            return average
+        first = list(islice(self._packets, _LOOKED_AT))
+        self._packets = chain(first, self._packets)
+        times = sorted(p.pts * p.time_base for p in first if p.pts is not None and p.time_base is not None)
+        steps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
+        usual = float(1 / median(steps)) if steps else _USUAL_FPS
+        if 0 < average <= _FASTEST_FPS and (not steps or abs(usual / average - 1) < _EVEN):
+            return average
+        return min(usual, _FASTEST_FPS)
+
     def _told_seconds(self) -> float:
         import av
 
@@ -69,10 +87,15 @@ class VideoStream:
 
     def _timed(self) -> Iterator[tuple[float, float, av.VideoFrame]]:
         """When each whole frame begins, how long it stays, and the frame. What is damaged is passed over."""
-        length_s, start_s, first_s = 1 / self.fps, 0.0, None
+        start_s, first_s = 0.0, None
         for frame in self._whole_frames():
-            start_s = start_s + length_s if frame.time is None else frame.time
-            length_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 1 / self.fps
+            length_s = 1 / self.fps
+            if frame.time is None:  # a bare stream, whose pictures simply follow each other
+                start_s += length_s
+            else:
+                start_s = frame.time
+                if frame.duration and frame.time_base:
+                    length_s = float(frame.duration * frame.time_base)
             first_s = start_s if first_s is None else first_s
             self._read_s = max(self._read_s, start_s + length_s - first_s)
             yield start_s, length_s, frame
@@ -80,28 +103,29 @@ class VideoStream:
     def _whole_frames(self) -> Iterator[av.VideoFrame]:
         import av
 
-        seen, damage = False, None
-        packets = self._container.demux(self._stream)
-        while True:
+        seen = False
+        for packet in self._packets:
             try:
-                packet = next(packets, None)
-            except (av.error.FFmpegError, OSError, ValueError) as error:  # what follows cannot be found
-                packet, damage = None, error
-            if packet is None:
-                break
-            try:
-                decoded = packet.decode()
+                decoded = cast("list[av.VideoFrame]", packet.decode())
             except av.error.EOFError:
                 break
             except av.error.FFmpegError as error:
-                damage = error
+                self._damage = error
                 continue
-            for frame in cast("list[av.VideoFrame]", decoded):
+            for frame in decoded:
                 if not frame.is_corrupt:
                     seen = True
                     yield frame
-        if not seen and damage is not None:
-            raise damage
+        if not seen and self._damage is not None:
+            raise self._damage
+
+    def _demuxed(self) -> Iterator[av.Packet]:
+        import av
+
+        try:
+            yield from self._container.demux(self._stream)
+        except (av.error.FFmpegError, OSError, ValueError) as error:  # what follows cannot be found
+            self._damage = error
 
 
 def at_even_times(timed: Iterable[tuple[float, float, Picture]], fps: float) -> Iterator[Picture]:
@@ -142,7 +166,10 @@ def pixels_of(frame: av.VideoFrame) -> np.ndarray:
         if opacity.min() < 255:
             share = opacity.astype(np.float32) / 255
             pixels = (pixels * share + 255 * (1 - share)).round().astype(np.uint8)
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know all that may stand beside it; the turn itself it tells in any case
+        return np.rot90(pixels, round(frame.rotation / 90))
     return pixels if matrix is None else _turned(pixels, np.frombuffer(bytes(matrix), np.int32))
 
 
