@@ -499,7 +499,7 @@ def test_weights_that_change_under_a_running_engine_are_read_anew(tiny_model_fol
 
 
 def test_weights_that_change_while_they_are_read_are_not_used(tiny_model_folder, tmp_path, monkeypatch):
-    from chai_app import loading
+    from chai_app.engine import loading
 
     engine, load = own_engine(tiny_model_folder, tmp_path), loading._load_pipeline
 
