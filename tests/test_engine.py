@@ -7,8 +7,10 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,8 @@ from PIL import Image
 from chai_app.engine import Engine, Generation
 from chai_app.engine.loading import Machine, choose_machine
 from chai_app.errors import BadMedia, BadRequest, Cancelled, ChaiError, DamagedCheckpoint
+from chai_app.media import stream
+from chai_app.media.stream import pixels_of
 from chai_app.media.video import read_metadata, read_video, write_video
 from chai_app.request import GenerationRequest, Report
 from chai_app.settings import BUNDLED_MODELS, Settings
@@ -133,17 +137,8 @@ def test_what_cannot_fit_into_memory_is_refused_with_what_can(shared, monkeypatc
 
 def test_a_plan_reads_one_frame_of_the_video_that_it_goes_on_from(shared, tmp_path, monkeypatch):
     path = write_video(tmp_path / "long.mp4", np.full((200, 48, 64, 3), 90, np.uint8), 8).path
-    import av
-
-    decoded, decode = [], av.VideoFrame.to_ndarray
-
-    def count(frame, **how):
-        decoded.append(frame.pts)
-        return decode(frame, **how)
-
-    monkeypatch.setattr(
-        "chai_app.media.video._pixels_of", lambda frame, how: count(frame, format="gbrp", interpolation=how)
-    )
+    decoded = []
+    monkeypatch.setattr(stream, "pixels_of", lambda frame: decoded.append(frame.pts) or pixels_of(frame))
     request = shared.plan(GenerationRequest(PROMPT, extend=str(path), num_inference_steps=1)).request
     assert (request.height, request.width, request.fps) == (48, 64, 8)
     assert len(decoded) == 2, "one for its size, and one for what is cut off"
@@ -261,7 +256,10 @@ def test_a_video_is_extended_at_its_own_size_and_speed(shared, tmp_path):
     assert generation.frames.shape == (2 + 12, 50, 40, 3), "two frames are too few to go on from: the first is held"
     assert (generation.frames[:2] == 90).all()
     assert generation.fps == 12
-    assert generation.report.notes == ("The model tiny learnt 48x32 alone: at another size things fall apart.",)
+    assert generation.report.notes == (
+        "The model tiny learnt 48x32 alone: at another size things fall apart.",
+        "The model tiny learnt 8 frames a second: at 12 things are 1.5 times too fast.",
+    )
 
 
 def test_what_is_cut_off_a_start_of_another_shape_is_told(shared, tmp_path):
@@ -270,10 +268,55 @@ def test_what_is_cut_off_a_start_of_another_shape_is_told(shared, tmp_path):
     generation = shared.generate(request)
     assert generation.frames.shape == (2 + 12, 32, 48, 3)
     assert generation.report.notes == (
+        "The model tiny learnt 8 frames a second: at 12 things are 1.5 times too fast.",
         "The earlier video is 40x50 and the video 48x32, so its top and bottom are cut off.",
     )
     _, note = shared.plan(GenerationRequest(PROMPT, image=str(path / "0001.png"), height=50, width=16)).notes
     assert note == "The picture is 40x50 and the video 16x50, so its left and right are cut off."
+
+
+@pytest.mark.parametrize(
+    ("fps", "told"), [(24, ["3 times too fast"]), (4, ["2 times too slow"]), (8, []), (7.9, [])]
+)  # fmt: skip
+def test_a_speed_that_the_model_never_learnt_is_told(shared, fps, told):
+    notes = shared.plan(GenerationRequest(PROMPT, fps=fps)).notes
+    assert [note.partition("things are ")[2].rstrip(".") for note in notes] == told
+    assert shared.plan(GenerationRequest(PROMPT, fps=fps, num_frames=1)).notes == (), "a picture has no speed"
+
+
+def test_what_of_an_earlier_video_is_not_kept_is_told(shared, tmp_path):
+    path = tmp_path / "talk.mp4"
+    with av.open(str(path), "w") as container:
+        pictures, sound = container.add_stream("libx264", rate=8), container.add_stream("aac", rate=48000)
+        pictures.width, pictures.height, pictures.pix_fmt = 48, 32, "yuv420p"
+        pictures.codec_context.color_trc = 16  # PQ
+        for i in range(16):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 48), 90, np.uint8), format="yuv420p")
+            frame.pts, frame.time_base = i, Fraction(1, 8)
+            container.mux(pictures.encode(frame))
+        container.mux(pictures.encode())
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 48000), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 48000
+        container.mux(sound.encode(silence))
+        container.mux(sound.encode())
+    notes = shared.plan(GenerationRequest(PROMPT, extend=str(path))).notes
+    assert [note.partition(":")[0] for note in notes] == [
+        "The sound of the earlier video is left out",
+        "The earlier video is HDR but read as if it were not, and so looks pale",
+    ]
+
+
+def test_a_video_that_breaks_off_is_extended_from_what_is_whole(shared, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 32, 48, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "first.mp4", noise, 8).path
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    whole = len(read_video(path).frames)
+    generation = shared.generate(GenerationRequest(PROMPT, extend=str(path), num_inference_steps=1))
+    assert len(generation.frames) == whole + 12 < 40
+    (note,) = generation.report.notes
+    assert note == (
+        f"The earlier video is damaged, and {5 - whole / 8:.1f} s at its end are lost: it goes on from there."
+    )
 
 
 def test_too_few_frames_to_extend_a_video_are_refused(shared, tmp_path):

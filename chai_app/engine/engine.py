@@ -108,8 +108,7 @@ class Engine:
                 f"MagCache needs to know {name}, which was not measured here: run {PROGRAM} bench magcache --model "
                 f"{name} --save, or choose first-block."
             )
-        earlier_frames, note = look_at_start(request)
-        notes: tuple[str, ...] = () if note is None else (note,)
+        earlier_frames, notes = look_at_start(request)
         check_room(request, model, earlier_frames)
         with self._donors_for(model) as donors:
             reuse, fingerprint = donors.find(request), donors.fingerprint

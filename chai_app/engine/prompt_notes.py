@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .loading import LoadedModel
 
 _WORD = re.compile(r"[^\W_]+")
+_SEEN_SPEED = 0.05  # of a difference
 _TOLD_CHARACTERS = 120  # of what is cut off
 
 
@@ -36,7 +37,7 @@ def prompt_notes(request: GenerationRequest, model: Model) -> tuple[str, ...]:
     if lost:
         notes.append(f"The model reads no such words, so these are left out: {', '.join(dict.fromkeys(lost))}.")
     if model.vocabulary is not None:
-        notes.append(_other_size(request, model))
+        notes += [_other_size(request, model), _other_speed(request, model)]
         notes.append(model.vocabulary.note(" ".join(text for _, text in split_loops(request.prompt)), model.name))
     if model.tokenizer_file is not None:
         limit = model.transformer_setting("model_max_length", 300)
@@ -87,6 +88,16 @@ def _other_size(request: GenerationRequest, model: Model) -> str | None:
     if (request.height, request.width) in ((None, None), (own.height, own.width)):
         return None
     return f"The model {model.name} learnt {own.width}x{own.height} alone: at another size things fall apart."
+
+
+def _other_speed(request: GenerationRequest, model: Model) -> str | None:
+    """Nor does it know another speed: its things move as far from frame to frame as they did when it learnt."""
+    own = model.defaults.fps
+    if request.num_frames == 1 or request.fps is None or abs(request.fps / own - 1) < _SEEN_SPEED:
+        return None
+    times = max(request.fps / own, own / request.fps)
+    how = f"{times:.2g} times too {'fast' if request.fps > own else 'slow'}"
+    return f"The model {model.name} learnt {own:g} frames a second: at {request.fps:g} things are {how}."
 
 
 def _short(text: str) -> str:

@@ -79,6 +79,7 @@ class Run:
     _stage: str | None = field(default=None, init=False)
     _since: float = field(default=0.0, init=False)
     _steps_done: int = field(default=0, init=False)
+    _start_notes: tuple[str, ...] = field(default=(), init=False)
 
     def carry_out(
         self,
@@ -114,7 +115,7 @@ class Run:
             latents_sha256=hashlib.sha256(latents.numpy().tobytes()).hexdigest(),
             seconds=self._seconds,
             versions=dict(_versions()),
-            notes=(*self.plan.notes, *late_prompt_notes(request, loaded), *loaded.notes),
+            notes=(*self.plan.notes, *late_prompt_notes(request, loaded), *loaded.notes, *self._start_notes),
             reuse=reuse,
             acceleration=self.plan.acceleration,
             threads=_threads() if machine.device == "cpu" else None,
@@ -132,6 +133,7 @@ class Run:
         from ..opensora.acceleration import accelerated
 
         pipeline, start = loaded.pipeline, read_start(request)
+        self._start_notes = () if start is None else start.notes
         # A full run goes the whole way, from noise alone, under full guidance.
         has_few_steps = self.plan.reuse.outcome in ("hit", "fast")
         level = request.start_level if has_few_steps else 1.0

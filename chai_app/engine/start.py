@@ -27,6 +27,7 @@ class Start:
 
     frames: np.ndarray
     is_picture: bool
+    notes: tuple[str, ...] = ()
 
     def condition(self, pipeline: OpenSoraPipeline, num_frames: int, height: int, width: int) -> FrameCondition:
         """The frames that the pipeline is given for a clip of `num_frames`, padded to `height` x `width`."""
@@ -67,7 +68,7 @@ def like_its_start(request: GenerationRequest) -> GenerationRequest:
     return replace(request, height=height, width=width, fps=clip.fps if request.fps is None else request.fps)
 
 
-def look_at_start(request: GenerationRequest) -> tuple[int, str | None]:
+def look_at_start(request: GenerationRequest) -> tuple[int, tuple[str, ...]]:
     """Look at what a resolved request starts from, without reading all of it.
 
     Returns: about how many frames the earlier video has that it goes on from, 0 if there is none; and what the person
@@ -84,8 +85,15 @@ def look_at_start(request: GenerationRequest) -> tuple[int, str | None]:
                 f"{request.num_frames} frames are too few to extend a video: ask for {_FEWEST_EXTENDING_FRAMES}."
             )
         seen = glimpse(Path(request.extend).expanduser())
-        return seen.num_frames, _cut_off(seen.frame, height, width, "earlier video")
-    return 0, None
+        notes = _cut_off(seen.frame, height, width, "earlier video")
+        if seen.has_sound:
+            notes += ("The sound of the earlier video is left out: put it back with a video editor.",)
+        if seen.is_hdr:
+            notes += (
+                "The earlier video is HDR but read as if it were not, and so looks pale: convert it to SDR first.",
+            )
+        return seen.num_frames, notes
+    return 0, ()
 
 
 def read_start(request: GenerationRequest) -> Start | None:
@@ -101,7 +109,9 @@ def read_start(request: GenerationRequest) -> Start | None:
     if request.image is not None:
         return Start(fitted(read_image(Path(request.image).expanduser()))[None], True)  # (1, H, W, 3)
     if request.extend is not None:
-        return Start(read_video(Path(request.extend).expanduser(), fitted).frames, False)
+        clip = read_video(Path(request.extend).expanduser(), fitted)
+        damage = f"The earlier video is damaged, and {clip.missing_s:.1f} s at its end are lost: it goes on from there."
+        return Start(clip.frames, False, (damage,) if clip.missing_s else ())
     return None
 
 
@@ -110,13 +120,13 @@ def _size_of(request: GenerationRequest) -> tuple[int, int]:
     return request.height, request.width
 
 
-def _cut_off(frame: np.ndarray, height: int, width: int, what: str) -> str | None:
+def _cut_off(frame: np.ndarray, height: int, width: int, what: str) -> tuple[str, ...]:
     shape, wanted = frame.shape[1] / frame.shape[0], width / height
     if abs(shape / wanted - 1) < _SEEN_DIFFERENCE:
-        return None
+        return ()
     where = "left and right" if shape > wanted else "top and bottom"
     size = f"{frame.shape[1]}x{frame.shape[0]}"
-    return f"The {what} is {size} and the video {width}x{height}, so its {where} are cut off."
+    return (f"The {what} is {size} and the video {width}x{height}, so its {where} are cut off.",)
 
 
 def _pixels(frames: np.ndarray) -> Tensor:

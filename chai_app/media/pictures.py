@@ -16,7 +16,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "AVIF", "
 
 
 def read_image(path: Path) -> np.ndarray:
-    """A picture, upright (its EXIF turn applied), as uint8 (H, W, 3).
+    """A picture as a person sees it, uint8 (H, W, 3): upright (its EXIF turn applied), what is transparent on white.
 
     Raises: BadMedia if it is not there or is no picture.
     """
@@ -26,7 +26,7 @@ def read_image(path: Path) -> np.ndarray:
     check_is_file(path, "picture")
     try:
         with _opened(path) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+            return np.asarray(_on_white(_eight_bits(ImageOps.exif_transpose(picture))))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadMedia(f"{path} is not a picture that can be read: choose a png, jpg or webp file.") from error
 
@@ -36,6 +36,27 @@ def _opened(path: Path) -> Image.Image:
 
     Image.init()  # some formats are there only where Pillow was built with them
     return Image.open(path, formats=[each for each in _FORMATS if each in Image.OPEN])
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Deep greys scaled to what a screen shows; Pillow itself cuts off what is above 255."""
+    import numpy as np
+    from PIL import Image
+
+    if picture.mode not in ("I", "F") and not picture.mode.startswith("I;16"):
+        return picture
+    values = np.asarray(picture).astype(np.float32)
+    white = 65535 if picture.mode != "F" else 1 if values.max() <= 1 else 255  # Pillow reads 10 and 12 bits as 16
+    return Image.fromarray((values * (255 / white)).round().clip(0, 255).astype(np.uint8))
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def write_gif(path: Path, frames: np.ndarray, fps: float, comment: str) -> None:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import BadMedia, BadRequest, CannotWrite
 from ..files import check_folder, whole_file
+from .chroma import yuv420
 from .pictures import check_is_file, picture_comment, read_image, write_gif, write_png
+from .stream import VideoStream
 
 if TYPE_CHECKING:
     import av
@@ -27,6 +29,7 @@ _CODECS = {
     ".webm": ("libvpx-vp9", {"crf": "20", "b": "0", "row-mt": "1", "cpu-used": "2"}),
 }
 _BT709 = 1  # matrix, primaries and transfer alike, in the tables that H.264 and VP9 share
+_CHROMA = {"chroma_sample_location": "left"}  # as `yuv420` has it; a webm that does not say is read as centred
 _LIMITED_RANGE = 1  # 16 to 235, what yuv420p means everywhere
 # FFmpeg knows a file by what is in it, whatever its name; these formats hold their pictures themselves. The others
 # (playlists, lists of files, sessions, scripts) only name files and addresses, which nobody is to open for them.
@@ -34,7 +37,7 @@ _SELF_CONTAINED = (
     "mov,matroska,avi,gif,apng,mpegts,mpeg,ogg,flv,asf,m4v,h264,hevc,ivf,mjpeg,"
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
-_MOST_FPS = 1000
+_MOST_FPS = 120  # more than anybody can ask for
 _FRAME_NAME = re.compile(r"\d{4,}\.png")
 
 
@@ -49,10 +52,11 @@ class WrittenVideo:
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames read from a file: uint8 (T, H, W, 3), and frames per second."""
+    """Frames read from a file: uint8 (T, H, W, 3), frames per second, and how many seconds at its end are damaged."""
 
     frames: np.ndarray
     fps: float
+    missing_s: float = 0.0
 
 
 def check_writable(path: Path, num_frames: int) -> None:
@@ -117,18 +121,21 @@ def read_video(path: Path, fitted: Callable[[np.ndarray], np.ndarray] | None = N
     """
     import numpy as np
 
-    with _opened(path) as (frames, fps, _):
-        return Clip(np.stack([frame if fitted is None else fitted(frame) for frame in frames]), fps)
+    with _opened(path) as source:
+        frames = np.stack([frame if fitted is None else fitted(frame) for frame in source.frames()])
+        return Clip(frames, source.fps, source.missing_s)
 
 
 @dataclass(frozen=True)
 class Glimpse:
-    """What is known of a video without reading it: its first frame, uint8 (H, W, 3), frames per second, and about how
-    many frames it has."""
+    """What is known of a video without reading it: its first frame, uint8 (H, W, 3), frames per second, about how
+    many frames it has, and what of it is not read."""
 
     frame: np.ndarray
     fps: float
     num_frames: int
+    has_sound: bool
+    is_hdr: bool
 
 
 def glimpse(path: Path) -> Glimpse:
@@ -136,40 +143,46 @@ def glimpse(path: Path) -> Glimpse:
 
     Raises: BadMedia if it is not there or cannot be read.
     """
-    with _opened(path) as (frames, fps, num_frames):
-        return Glimpse(next(frames), fps, num_frames)
+    with _opened(path) as source:
+        return Glimpse(next(source.frames()), source.fps, source.num_frames, source.has_sound, source.is_hdr)
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """A folder of png frames, as `VideoStream` is to a file."""
+
+    paths: list[Path]
+    fps: float
+    has_sound = is_hdr = False
+    missing_s = 0.0
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.paths)
+
+    def frames(self) -> Iterator[np.ndarray]:
+        return map(read_image, self.paths)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Iterator[np.ndarray], float, int]]:
-    """The frames of a video, decoded as they are asked for, frames per second, and about how many there are."""
+def _opened(path: Path) -> Iterator[VideoStream | _Pictures]:
+    """A video to read, as long as the block lasts."""
     if path.is_dir():
         pictures = sorted(path.glob("*.png"))
         if not pictures:
             raise BadMedia(f"The folder {path} holds no png frames.")
-        yield map(read_image, pictures), _told_fps(path) or 24, len(pictures)
+        yield _Pictures(pictures, _told_fps(path) or 24)
         return
     import av
-    from av.video.reformatter import Interpolation
 
     check_is_file(path, "video")
 
     try:
         with _container(path) as container:
-            stream = container.streams.video[0]
-            # The plain way (rgb24) truncates and darkens each reading by 1.3 of 255; this one is right to 0.3.
-            exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-            frames = (_pixels_of(frame, exact) for frame in container.decode(stream))
-            fps = _told_fps(path) or float(stream.average_rate or 24)
-            seconds = (container.duration or 0) / av.time_base
-            yield frames, fps, stream.frames or round(seconds * fps)
+            yield VideoStream(container, _told_fps(path))
     except (av.error.FFmpegError, OSError, IndexError, ValueError, StopIteration) as error:
         # no stream, no frames, many sizes, an index that asks for a place before the file
         raise BadMedia(f"{path} is not a video that can be read: choose an mp4, webm or gif file.") from error
-
-
-def _pixels_of(frame: av.VideoFrame, interpolation: int) -> np.ndarray:
-    return frame.to_ndarray(format="gbrp", interpolation=interpolation)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -200,7 +213,6 @@ def _encode(path: Path, frames: np.ndarray, fps: float, tags: Mapping[str, str],
     from fractions import Fraction
 
     import av
-    from av.video.reformatter import Colorspace
 
     rate = Fraction(fps).limit_denominator(1001)
     codec, options = _CODECS[suffix]
@@ -214,7 +226,7 @@ def _encode(path: Path, frames: np.ndarray, fps: float, tags: Mapping[str, str],
     container_options = {"movflags": flags} if suffix == ".mp4" else {}
     with av.open(str(path), "w", format=suffix[1:], options=container_options) as container:
         container.metadata.update({name: text for name, text in tags.items() if text})
-        stream = cast("av.VideoStream", container.add_stream(codec, rate=rate, options=options))
+        stream = cast("av.VideoStream", container.add_stream(codec, rate=rate, options={**options, **_CHROMA}))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         # Said in the stream as well: a player that must guess takes BT.601 for small videos, and reds turn orange.
@@ -223,8 +235,7 @@ def _encode(path: Path, frames: np.ndarray, fps: float, tags: Mapping[str, str],
         stream.codec_context.color_trc = _BT709
         stream.codec_context.color_range = _LIMITED_RANGE
         for i, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            frame = av.VideoFrame.from_ndarray(yuv420(pixels), format="yuv420p")
             frame.pts, frame.time_base = i, 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

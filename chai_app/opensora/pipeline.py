@@ -393,7 +393,7 @@ class OpenSoraPipeline(DiffusionPipeline):
         prompt_attention_mask: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
         negative_prompt_attention_mask: Tensor | None = None,
-        output_type: OutputType = "pt",
+        output_type: OutputType = "pil",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
