@@ -24,16 +24,18 @@ def models(json_file: options.JsonFile = None) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("model", "ready", "size"):
         table.add_column(title, no_wrap=True)
-    table.add_column("what it is, or how to get it", overflow="fold")
+    table.add_column("what it is", overflow="fold")
     for status in statuses:
         if status.model is not None:
-            about = status.about if status.problem is None else Text(f"{status.about}\n{status.problem}")
             ready = Text("yes", "green") if status.problem is None else Text("without reuse", "yellow")
-            table.add_row(status.name, ready, human_bytes(status.model.size_bytes), about)
+            table.add_row(status.name, ready, human_bytes(status.model.size_bytes), status.about)
         else:
-            table.add_row(status.name, Text("no", "yellow"), "", Text(f"{status.about}\n{status.problem}"))
+            table.add_row(status.name, Text("no", "yellow"), "", status.about)
     console = console_for(json_file)
     console.print(table)
+    for status in statuses:
+        if status.problem is not None:  # below the table and in one line: there are commands in it, to be copied
+            console.print(Text(f"\n{status.problem}"), soft_wrap=True)
     console.print(Text(f"\nOther model folders are found by name in {settings.models_folder}", "dim"), soft_wrap=True)
     write_json(json_file, {"models": [status.to_json() for status in statuses]})
 

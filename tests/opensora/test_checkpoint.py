@@ -152,7 +152,7 @@ def test_three_released_parts_make_a_pipeline(released_transformer, released_vae
     folders = {"transformer": released_transformer, "vae": released_vae, "text_encoder": tmp_path / "t5"}
     pipe = OpenSoraPipeline.from_released(**folders, torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    frames = pipe("a red cat", height=16, width=16, num_frames=1, num_inference_steps=1).frames
+    frames = pipe("a red cat", height=16, width=16, num_frames=1, num_inference_steps=1, output_type="pt").frames
     assert frames.shape == (1, 1, 3, 16, 16)
     half = OpenSoraPipeline.from_released(**folders, torch_dtype=torch.float16)
     assert (half.transformer.dtype, half.text_encoder.dtype, half.vae.dtype) == (
