@@ -72,7 +72,6 @@ class Training:
             drawn = judge.draw(self.data, "judge", self._count(JUDGE_CLIPS))
         model = features.train_features(drawn.frames, self.run, self._settings(features.SETTINGS))
         if is_first_process():
-            model.measure_scale(drawn.frames[:512])
             save_features(model, FEATURES if self.speed_up == 1 else self.run / "features.safetensors")
 
     def text_encoder(self) -> None:
