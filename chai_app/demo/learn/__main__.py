@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +31,7 @@ from ..measure.judge import save_judge
 from . import autoencoder, features, judge, text, transformer
 from .latents import BLOCK, encode
 from .loop import Settings, first_process_first, is_first_process, process_count, train
+from .partners import partners
 
 TRAINING_FRAMES, TRAINING_CLIPS, JUDGE_CLIPS = 36_000, 5_120, 6_000
 ENCODED_FRAMES, ENCODED_CLIPS = 40_000, 12_000  # what the transformer learns from
@@ -128,16 +130,21 @@ class Training:
         if self.start_from is not None:
             shipped = OpenSoraTransformer3DModel.from_pretrained(self.start_from / "transformer", dtype=torch.float32)
             model.transformer.load_state_dict(shipped.state_dict())
-        for name, still, number, settings in (
-            ("transformer_frames", True, ENCODED_FRAMES, transformer.FRAMES),
-            ("transformer_clips", False, ENCODED_CLIPS, transformer.CLIPS),
-        ):
+        stages = (
+            ("transformer_frames", True, ENCODED_FRAMES, transformer.FRAMES, False),
+            ("transformer_clips", False, ENCODED_CLIPS, transformer.CLIPS, False),
+            ("transformer_donors", False, ENCODED_CLIPS, transformer.DONORS, True),
+        )
+        for name, still, number, settings, has_donors in stages:
             settings = self._settings(settings)
             with first_process_first():
                 store = encode(vae, self.run / "latents", "train", self._count(number), still)
             described = specs("train", len(store.latents))
-            loss_of = transformer.flow_loss(model, tokenizer, encoder, store, described, weight, settings)
-            train(name, self.run, model, settings, loss_of)
+            with partners(model.transformer) if has_donors else nullcontext() as known:
+                loss_of = transformer.flow_loss(
+                    model, tokenizer, encoder, store, described, weight, settings, known
+                )  # fmt: skip
+                train(name, self.run, model, settings, loss_of)
         if is_first_process():
             model.transformer.save_pretrained(self.run / "transformer")
 

@@ -8,6 +8,9 @@ A probe reads the tokens half way through the blocks and has to say what is ther
 thing, which traits, which scene. It is thrown away afterwards; like an alignment with the features of a trained vision
 model (REPA), it teaches the first half to recognise and leaves the second half to draw.
 
+The last stage goes on with donors (see `partners.py`): a part of each batch also sees the other clip of its pair, which
+mostly shares the thing or the scene, and sometimes nothing, so that a donor is asked only for what it has to give.
+
 Sources: Open-Sora 1.2's report; Esser et al., arXiv 2403.03206; Yu et al., REPA, arXiv 2410.06940.
 """
 
@@ -32,11 +35,16 @@ from ..drawn.spec import COLOURS, FPS, FRAME_SIZE_PX, NUM_FRAMES, OBJECTS, SCENE
 from .autoencoder import LATENT_CHANNELS
 from .latents import Latents
 from .loop import LossOf, Settings
+from .partners import Partners
 from .text import MAX_LENGTH, with_unknown_words
 
-FRAMES = Settings(steps=1600, batch_size=128, peak_lr=2e-3, ema_decay=0.998, use_muon=True, seed=51)
+FRAMES = Settings(steps=2400, batch_size=96, peak_lr=2e-3, ema_decay=0.998, use_muon=True, seed=51)
 CLIPS = Settings(steps=6000, batch_size=24, peak_lr=2e-3, ema_decay=0.998, use_muon=True, seed=52)
+DONORS = Settings(steps=1500, batch_size=24, peak_lr=7e-4, ema_decay=0.998, use_muon=True, seed=53)
 DEPTH = 6
+SHARE_OF_TAKERS = 1 / 3  # of a batch see a donor; as many are donors
+DONOR_LEVEL = 0.25  # the most noise that a donor is shown with
+SHARE_UNPROMPTED = 0.5  # of the donors are shown under no prompt
 SHARE_WITH_GIVEN_FRAMES = 0.15
 PROBE_WEIGHT = 0.1
 COVERED = 0.4  # a token whose square a thing covers by so much is asked which thing it is
@@ -49,9 +57,9 @@ OF_A_PICTURE = {"scene": len(SCENES)} | {name: len(values) for name, values in S
 def new_transformer() -> OpenSoraTransformer3DModel:
     torch.manual_seed(FRAMES.seed)
     return OpenSoraTransformer3DModel(
-        hidden_size=256,
+        hidden_size=192,
         depth=DEPTH,
-        num_heads=8,
+        num_heads=6,
         in_channels=LATENT_CHANNELS,
         caption_channels=128,
         model_max_length=MAX_LENGTH,
@@ -118,6 +126,13 @@ def probe_loss(token: Tensor, picture: Tensor, coverage: Tensor, labels: dict[st
     return (loss * (1 - time)).mean()
 
 
+def _rows(number: int, batch_size: int, pairs: int, generator: torch.Generator) -> Tensor:
+    """Which clips a batch holds, (B,): `pairs` donors, then the other clip of each one's pair, then any."""
+    donors = torch.randint(number, (pairs,), generator=generator)
+    others = torch.randint(number, (batch_size - 2 * pairs,), generator=generator)
+    return torch.cat([donors, donors ^ 1, others])
+
+
 def flow_loss(
     model: Probed,
     tokenizer: PreTrainedTokenizerFast,
@@ -126,12 +141,14 @@ def flow_loss(
     specs: Sequence[ClipSpec],
     weight: Tensor,
     settings: Settings,
+    known: Partners | None = None,
 ) -> LossOf:
     """The loss of rectified flow on a store of latents, with captions of `specs` worded anew each time.
 
     Args:
         weight: (C, 1, 1, 1), what an error in each channel weighs. With equal weights most of the training goes into
             channels that can hardly be seen.
+        known: where to say how many of a batch are donors; None trains without donors.
     """
     num_latent_frames = store.latents.shape[2]
     num_frames = 1 if num_latent_frames == 1 else NUM_FRAMES
@@ -142,7 +159,9 @@ def flow_loss(
     def loss_of(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         random = Random(int(torch.randint(2**31, (), generator=generator)))
         torch.manual_seed(random.getrandbits(31))  # the model drops captions by the global generator
-        rows = torch.randint(len(specs), (settings.batch_size,), generator=generator)
+        has_given_frames = num_latent_frames > 1 and random.random() < SHARE_WITH_GIVEN_FRAMES
+        pairs = 0 if known is None or has_given_frames else round(SHARE_OF_TAKERS * settings.batch_size)
+        rows = _rows(len(specs), settings.batch_size, pairs, generator)
         texts = [with_unknown_words(caption(specs[row], random), random) for row in rows.tolist()]
         tokens = tokenizer(texts, padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
         with torch.no_grad():
@@ -152,9 +171,15 @@ def flow_loss(
         noise = torch.randn(clean.shape, generator=generator)
         time = torch.randn(len(rows), generator=generator).sigmoid()
         time = shift * time / (1 + (shift - 1) * time)
+        if known is not None:
+            known.pairs, known.batch_size = pairs, len(rows)
+            time[:pairs] = DONOR_LEVEL * torch.rand(pairs, generator=generator)
+            unprompted = torch.rand(pairs, 1, 1, generator=generator) < SHARE_UNPROMPTED
+            null = model.transformer.null_caption(states.shape[1])
+            states = torch.cat([torch.where(unprompted, null, states[:pairs]), states[pairs:]])
         noisy = torch.lerp(clean, noise, time[:, None, None, None, None])
         frame_mask = None
-        if num_latent_frames > 1 and random.random() < SHARE_WITH_GIVEN_FRAMES:
+        if has_given_frames:
             given = torch.randint(0, num_latent_frames - 1, (len(rows), 1), generator=generator)
             frame_mask = torch.arange(num_latent_frames) >= given  # (B, T)  the first ones are given
             noisy = torch.where(frame_mask[:, None, :, None, None], noisy, clean)
