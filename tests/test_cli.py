@@ -1,5 +1,6 @@
 """The command line: files where they are expected, exit codes, one sentence for what a person can mend."""
 
+import inspect
 import io
 import json
 import subprocess
@@ -11,6 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from chai_app.cli import app
+from chai_app.cli.options import takes_request
 from chai_app.cli.show import RunDisplay, shortened
 from chai_app.engine.run import Generation
 from chai_app.errors import BadMedia, ChaiError
@@ -131,6 +133,19 @@ def test_every_option_reaches_the_request(run, tmp_path):
         **{"dtype": "fp32", "device": "cpu", "offload": "none"},
     }
     assert {name: request[name] for name in expected} == expected
+
+
+def test_0_is_a_value_and_a_switch_that_is_off_says_nothing():
+    given = []
+
+    @takes_request(without=("seed",))
+    def command(count: int = 1, *, asked: dict[str, object]) -> None:
+        given.append((count, asked))
+
+    options = {name: each.default for name, each in inspect.signature(command).parameters.items()}
+    assert "seed" not in options and list(options)[:3] == ["count", "num_inference_steps", "guidance_scale"]
+    command(**{**options, "guidance_scale": 0.0, "is_private": True})
+    assert given == [(1, {"guidance_scale": 0.0, "is_private": True})]
 
 
 def test_a_video_starts_from_a_picture_and_is_extended(run, tmp_path):
