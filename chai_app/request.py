@@ -10,41 +10,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 from .checks import check_fields, check_text
 from .errors import BadRequest
+from .fields import GUIDING, MACHINE, MAIN, MODEL, REUSE, SIZE, Choice, Number, Option, Switch, Text, Whole, asked
 from .presets import ACCELERATIONS, DEFAULT_PRESET, FEWEST_TO_ACCELERATE, PRESETS, Preset
 
-DTYPES = ("fp32", "bf16", "fp16")
-OFFLOADS = ("none", "model", "sequential")
 REUSE_MODES = ("auto", "full", "fast")
 MAX_SEED = 2**63 - 1
 MOST_DONORS = 8
 
-_DEVICE = re.compile(r"(cpu|mps|cuda(:\d+)?)")
 _ENTRY_ID = re.compile(r"[0-9a-f]{16}")
-
-# field: (least, most, what the person reads). Bounds are wide on purpose: they catch slips, not taste.
-_INTEGER_RANGES: dict[str, tuple[int, int, str]] = {
-    "height": (16, 4096, "Height in pixels"),
-    "width": (16, 4096, "Width in pixels"),
-    "num_frames": (1, 1000, "The number of frames"),
-    "num_inference_steps": (1, 1000, "The number of steps"),
-    "fast_steps": (1, 1000, "The number of steps of a hit"),
-    "seed": (0, MAX_SEED, "The seed"),
-    "num_loops": (1, 64, "The number of loops"),
-    "donors": (1, MOST_DONORS, "The number of donors"),
-}
-_NUMBER_RANGES: dict[str, tuple[float, float, str]] = {
-    "fps": (1, 120, "Frames per second"),
-    "guidance_scale": (0, 100, "The guidance scale"),
-    "fast_guidance_scale": (0, 100, "The guidance scale of few steps"),
-    "aesthetic_score": (0, 10, "The aesthetic score (6.5 is usual)"),
-    "motion_score": (0, 1000, "The motion score (5 is usual)"),
-    "start_level": (0.05, 1, "The noise level that few steps begin at (1 is noise alone)"),
-}
 
 
 @dataclass(frozen=True)
@@ -77,81 +55,165 @@ class RequestDefaults:
 class GenerationRequest:
     """One video to be made. None stands for the model's (or the machine's) own choice.
 
-    height, width are pixels; num_frames counts the frames of one loop, 1 is a picture; fps is frames per second;
-    image is the path of a picture to start from; extend the path of a video to go on with; num_loops continues a
-    clip with itself that many times.
-    reuse is auto (attend to an earlier video if one fits), full (never), fast (the few steps of a hit, without one), or
-    the id of the entry to attend to (its first digits, or several ids with commas between them). donors is how many
-    entries a hit may attend to at once: one alone, or further ones for what the first does not show.
-    original_prompt is what the person wrote, where prompt is what the enhancer made of it.
-    num_inference_steps are those of a full run, fast_steps those of a hit, which adaptive_steps lets grow as the
-    similarity of the donor falls. Few steps, of a hit or fast, begin at the noise level start_level, above 0 to 1: with
+    Each field says what people read of it (`fields.Option`); this is what engineers have to know beyond that.
+    original_prompt is what the person wrote, where prompt is what the enhancer made of it; num_frames counts the frames
+    of one loop. reuse is auto, full, fast, or ids of entries (or their first digits) with commas between them.
+    adaptive_steps lets fast_steps grow as the similarity of the donor falls. Few steps, of a hit or fast, begin with
     noise alone at 1, as in the paper; below it with that much noise on the mean of all latents, so that none of them
     goes to the noisiest part of the way. They are guided by fast_guidance_scale; left open, it is guidance_scale if
     that was asked for, and else what suits the number of steps. preset (`presets`) fills in what is left open of reuse,
-    steps and acceleration, which names a technique that reuses within a run. A private request reads the cache and
-    writes nothing into it.
+    steps and acceleration, which names a technique that reuses within a run.
     Raises: BadRequest, one sentence, for the first field that makes no sense.
     """
 
+    # fmt: off
     prompt: str
-    negative_prompt: str | None = None
-    model: str | None = None
-    height: int | None = None
-    width: int | None = None
-    num_frames: int | None = None
-    fps: float | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    seed: int | None = None
-    aesthetic_score: float | None = None
-    motion_score: float | None = None
-    camera_motion: str | None = None
-    image: str | None = None
-    extend: str | None = None
-    num_loops: int = 1
-    dtype: str | None = None
-    device: str | None = None
-    offload: str | None = None
-    reuse: str | None = None
-    fast_steps: int | None = None
-    is_private: bool = False
-    donors: int = 1
-    original_prompt: str | None = None
-    preset: str | None = None
-    acceleration: str | None = None
-    adaptive_steps: bool = False
-    start_level: float | None = None
-    fast_guidance_scale: float | None = None
+    _: KW_ONLY
+    original_prompt: str | None = asked(Text("original prompt", "What the prompt was before it was enhanced."))
+    seed: int | None = asked(
+        Whole(
+            "seed", "Whole number that makes the video repeatable.", usual="random, and shown",
+            panel=MAIN, short="-s", least=0, most=MAX_SEED,
+        )
+    )
+    num_inference_steps: int | None = asked(
+        Whole(
+            "steps of a full run", "Denoising steps of a full run.", usual="the model's, 30",
+            name="steps", panel=MAIN, least=1, most=1000,
+        )
+    )
+    guidance_scale: float | None = asked(
+        Number(
+            "guidance", "How strictly to follow the prompt.", usual="the model's",
+            name="guidance", panel=MAIN, least=0, most=100, step=0.5,
+        )
+    )
+    fast_guidance_scale: float | None = asked(
+        Number("guidance of few steps", name="fast_guidance", least=0, most=100)
+    )
+    width: int | None = asked(Whole("width", "Pixels.", usual="the model's", hint="px", least=16, most=4096, step=8))
+    height: int | None = asked(Whole("height", "Pixels.", usual="the model's", hint="px", least=16, most=4096, step=8))
+    num_frames: int | None = asked(
+        Whole("frames", "Number of frames; 1 makes a picture.", name="frames", panel=SIZE, least=1, most=1000)
+    )
+    fps: float | None = asked(
+        Number("frames per second", "Frames per second.", panel=SIZE, least=1, most=120, step=1.0)
+    )
+    num_loops: int = asked(
+        Whole(
+            "clips in a row",
+            'Clips in a row, each going on from the end of the one before. A prompt like "|0| a sunny day |1| rain" '
+            "gives each clip its own.",
+            name="loops", panel=SIZE, least=1, most=64,
+        ),
+        default=1,
+    )
+    image: str | None = asked(Text("picture to start from", "A picture to start from.", panel=GUIDING, metavar="FILE"))
+    extend: str | None = asked(Text("video to go on with", "A video to go on with.", panel=GUIDING, metavar="FILE"))
+    negative_prompt: str | None = asked(
+        Text(
+            "what it should not show", "What the video should not show.",
+            name="negative", panel=GUIDING, may_be_blank=True,
+        )
+    )
+    aesthetic_score: float | None = asked(
+        Number(
+            "aesthetic score", "Aesthetic score to ask for, 0 to 10 (6.5 is good).",
+            name="aesthetic", panel=GUIDING, hint="6.5 is good", least=0, most=10, step=0.1,
+        )
+    )
+    motion_score: float | None = asked(
+        Number(
+            "motion score", "How much should move (5 is usual; more is livelier).",
+            other_names=("motion",), panel=GUIDING, hint="5 is usual", least=0, most=1000, step=0.5,
+        )
+    )
+    camera_motion: str | None = asked(
+        Text(
+            "camera motion", 'Camera motion, such as "pan right" or "zoom in".',
+            name="camera", panel=GUIDING,
+        )
+    )
+    reuse: str | None = asked(
+        Text(
+            "reuse",
+            "auto: attend to an earlier video that shares an object or a scene, in fewer steps. full: never. fast: "
+            "the few steps alone. Or the id of an entry to attend to, or several with commas.",
+            usual="auto", panel=REUSE, metavar="HOW",
+        )
+    )
+    fast_steps: int | None = asked(
+        Whole("steps of a hit", "Denoising steps of a hit.", usual="the model's", panel=REUSE, least=1, most=1000)
+    )
+    start_level: float | None = asked(
+        Number(
+            "noise few steps begin with",
+            "Noise that few steps begin with, 0.05 to 1; below 1, none goes to the noisiest part.",
+            usual="the model's", panel=REUSE, info="below 1, none goes to the noisiest part",
+            least=0.05, most=1, step=0.05,
+        )
+    )
+    donors: int = asked(
+        Whole(
+            "donors at most",
+            "Attend to as many as N earlier videos at once, each for what the others do not show.",
+            usual="1", panel=REUSE, metavar="N", info="each for what others lack", least=1, most=MOST_DONORS,
+        ),
+        default=1,
+    )
+    preset: str | None = asked(
+        Choice(
+            "preset",
+            "exact: no approximation. balanced: earlier videos help, and full runs leave out what does not matter. "
+            "draft: half the steps, for a first look.",
+            usual=DEFAULT_PRESET, panel=REUSE, choices=tuple(PRESETS),
+        )
+    )
+    acceleration: str | None = asked(
+        Choice(
+            "acceleration", f"Reuse within the run: {', '.join(ACCELERATIONS)}.", usual="the preset's",
+            panel=REUSE, choices=ACCELERATIONS,
+        )
+    )
+    adaptive_steps: bool = asked(
+        Switch("adaptive steps", "The less a hit's donor resembles, the more steps it takes.", panel=REUSE),
+        default=False,
+    )
+    is_private: bool = asked(
+        Switch("private", "Read the cache, but write nothing into it.", name="private", panel=REUSE), default=False
+    )
+    model: str | None = asked(
+        Text("model", "demo, opensora-1.2, or a folder.", usual="demo", panel=MODEL, short="-m")
+    )
+    dtype: str | None = asked(
+        Choice(
+            "dtype", "fp32, bf16 or fp16.", usual="bf16 on CUDA, else fp32",
+            panel=MACHINE, choices=("fp32", "bf16", "fp16"),
+        )
+    )
+    device: str | None = asked(
+        Choice(
+            "device", "cpu, cuda, cuda:1, mps.", usual="the best",
+            panel=MACHINE, choices=("cpu", "cuda", "cuda:1", "mps"), pattern=r"cuda:\d+",
+        )
+    )
+    offload: str | None = asked(
+        Choice(
+            "offload",
+            "Keep weights in main memory: model (one part at a time on the GPU) or sequential (least, slowest).",
+            panel=MACHINE, choices=("none", "model", "sequential"),
+        )
+    )
+    # fmt: on
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise BadRequest("The prompt is empty: say in a few words what the video should show.")
         check_text("The prompt", self.prompt)
-        for name in ("negative_prompt", "model", "camera_motion", "image", "extend", "reuse", "original_prompt"):
-            _check_text(name, getattr(self, name))
-        for name, (least, most, words) in _INTEGER_RANGES.items():
+        for name, option in OPTIONS.items():
             value = getattr(self, name)
-            if value is None and name not in ("num_loops", "donors"):
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise BadRequest(f"{words} must be a whole number from {least} to {most}, not {value!r}.")
-        for name, (low, high, words) in _NUMBER_RANGES.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise BadRequest(f"{words} must be a number from {low:g} to {high:g}, not {value!r}.")
-        if not isinstance(self.is_private, bool):
-            raise BadRequest(f"is_private must be true or false, not {self.is_private!r}.")
-        if not isinstance(self.adaptive_steps, bool):
-            raise BadRequest(f"adaptive_steps must be true or false, not {self.adaptive_steps!r}.")
-        _check_choice("preset", self.preset, tuple(PRESETS))
-        _check_choice("acceleration", self.acceleration, ACCELERATIONS)
-        _check_choice("dtype", self.dtype, DTYPES)
-        _check_choice("offload", self.offload, OFFLOADS)
-        if self.device is not None and not (isinstance(self.device, str) and _DEVICE.fullmatch(self.device)):
-            raise BadRequest(f"Unknown device {self.device!r}: choose cpu, cuda, cuda:0 (or another number) or mps.")
+            if value is not None or getattr(type(self), name) is not None:  # what is None by itself may be left open
+                option.check(value)
         if self.image is not None and self.extend is not None:
             raise BadRequest("Give either an image to start from or a video to extend, not both.")
         if self.num_frames == 1 and (self.image is not None or self.extend is not None or self.num_loops > 1):
@@ -188,8 +250,8 @@ class GenerationRequest:
         return replace(self, fast_steps=steps, fast_guidance_scale=guidance)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for `json.dumps`; `from_json` gives an equal request back."""
-        return asdict(self)
+        """Plain values by the names of the options, ready for `json.dumps`; `from_json` gives an equal request back."""
+        return {"prompt": self.prompt, **{option.name: getattr(self, field) for field, option in OPTIONS.items()}}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -199,11 +261,42 @@ class GenerationRequest:
         """
         if not isinstance(values, Mapping):
             raise BadRequest(f"A request is a JSON object with a prompt, not {type(values).__name__}.")
-        known = [f.name for f in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise BadRequest(f"Unknown field {name!r} in a request: the fields are {', '.join(known)}.")
-        return cls(**{"prompt": "", **values})
+        return cls(**{"prompt": "", **by_field(values)})
+
+
+OPTIONS: Mapping[str, Option] = {
+    each.name: replace(option, name=option.name or each.name)
+    for each in fields(GenerationRequest)
+    if (option := each.metadata.get("option")) is not None
+}
+"""What people read of each field of a request but the prompt, by the field."""
+
+_FIELD_OF = {"prompt": "prompt"} | {
+    name: field for field, option in OPTIONS.items() for name in (field, option.name, *option.other_names)
+}
+
+
+def field_of(name: str) -> str | None:
+    """The field of a request that is called `name`: as an option ("--fast-steps" or "fast_steps"), or as in files of
+    earlier versions; None if there is none."""
+    return _FIELD_OF.get(name.strip().removeprefix("--").replace("-", "_"))
+
+
+def by_field(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by the fields that they belong to, from values by any name that a field has.
+
+    Raises: BadRequest for a name that no field has, or two names of one.
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        field = field_of(name)
+        if field is None:
+            known = ", ".join(("prompt", *(option.name for option in OPTIONS.values())))
+            raise BadRequest(f"Unknown field {name!r} in a request: the fields are {known}.")
+        if field in found:
+            raise BadRequest(f"{OPTIONS[field].title} is there twice: give {name!r} or its other name, not both.")
+        found[field] = value
+    return found
 
 
 @dataclass(frozen=True)
@@ -239,6 +332,11 @@ class Reuse:
     bytes_written: int = 0
     full_seconds: float | None = None
     donors: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def beginning(self) -> str | None:
+        """How much noise few steps began with, in words; None for noise alone."""
+        return None if self.start_level is None else f"{self.start_level:.0%} noise"
 
     def without_others(self) -> Self:
         """The same without a word of other entries, whose prompts are nobody's business who is given the video."""
@@ -375,15 +473,3 @@ def _of_preset(preset: Preset, defaults: RequestDefaults) -> dict[str, Any]:
         "num_inference_steps": preset.steps(defaults.num_inference_steps),
         "fast_steps": preset.steps(defaults.fast_steps),
     }
-
-
-def _check_text(name: str, value: object) -> None:
-    if value is not None and (not isinstance(value, str) or (not value.strip() and name != "negative_prompt")):
-        raise BadRequest(f"{name} must be a text that is not blank, not {value!r}.")
-    if isinstance(value, str):
-        check_text(name, value)
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value is not None and value not in choices:
-        raise BadRequest(f"Unknown {name} {value!r}: choose one of {', '.join(choices)}.")

@@ -12,20 +12,9 @@ from typing import TYPE_CHECKING, Any
 from . import handles, host, starts, words
 from .definition import CACHE, PIPELINE, PLAN, Call, Input, Node, Output, Result
 from .load_nodes import DEMO, model_names, model_path
-from .plan_nodes import (
-    FPS,
-    FRAMES,
-    HEIGHT,
-    ORIGINAL,
-    PRESET,
-    PRESETS_OWN,
-    PROMPT,
-    REUSE,
-    WIDTH,
-    request_of,
-    with_sampling,
-)
+from .plan_nodes import ORIGINAL, PROMPT, REUSE, SIZE, request_of, with_sampling
 from .retrievals import RETRIEVALS, asking, found_by
+from .widgets import widget, widgets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,55 +35,6 @@ SEED = Input(
     least=0,
     most=2**53 - 1,
     seed=True,
-)
-STEPS = Input(
-    "steps",
-    "INT",
-    "Denoising steps of a full run. 0: the preset's; balanced: the model's, 30.",
-    default=0,
-    least=0,
-    most=1000,
-    optional=True,
-)
-FAST_STEPS = Input(
-    "fast_steps",
-    "INT",
-    "Denoising steps of a hit. 0: the preset's; balanced: the model's (demo: 2, published weights: 8).",
-    label="steps of a hit",
-    default=0,
-    least=0,
-    most=1000,
-    optional=True,
-)
-START_LEVEL = Input(
-    "start_level",
-    "FLOAT",
-    "How much noise few steps begin with, so that none goes to the noisiest part; 1 is noise alone. 0: the model's.",
-    label="noise few steps begin with",
-    default=0.0,
-    least=0.0,
-    most=1.0,
-    step=0.05,
-    optional=True,
-)
-GUIDANCE = Input(
-    "guidance",
-    "FLOAT",
-    "How strictly to follow the prompt. 0: the model's.",
-    default=0.0,
-    least=0.0,
-    most=100.0,
-    step=0.5,
-    optional=True,
-)
-NEGATIVE = Input(
-    "negative_prompt",
-    "STRING",
-    "What the video should not show.",
-    label="negative",
-    default="",
-    optional=True,
-    placeholder="what it should not show (optional)",
 )
 START = Input("start_image", "IMAGE", "A picture to start from. It is cut to the size of the video.", optional=True)
 
@@ -153,42 +93,10 @@ class Sampler(Node):
         Input("pipeline", PIPELINE, "From Load Pipeline."),
         Input("plan", PLAN, "From Plan: prompt, size, and what was found. The cache is looked into once more here."),
         SEED,
-        STEPS,
-        FAST_STEPS,
-        GUIDANCE,
-        NEGATIVE,
+        *widgets("--steps", "--fast-steps", "--guidance", "--negative"),
         START,
-        Input(
-            "width",
-            "INT",
-            "Pixels. 0: as planned. Another size needs another donor, which is looked for.",
-            default=0,
-            least=0,
-            most=4096,
-            step=8,
-            optional=True,
-        ),
-        Input(
-            "height",
-            "INT",
-            "Pixels. 0: as planned. Another size needs another donor, which is looked for.",
-            default=0,
-            least=0,
-            most=4096,
-            step=8,
-            optional=True,
-        ),
-        Input(
-            "num_frames",
-            "INT",
-            "Length in frames. 0: as planned. Another length needs another donor.",
-            label="frames",
-            default=0,
-            least=0,
-            most=1000,
-            optional=True,
-        ),
-        START_LEVEL,
+        *widgets("--width", "--height", "--frames", usual="as planned; another one needs another donor"),
+        widget("--start-level"),
         Input(
             "extend",
             "VIDEO",
@@ -197,45 +105,7 @@ class Sampler(Node):
             optional=True,
             needs_video=True,
         ),
-        Input(
-            "acceleration",
-            "COMBO",
-            "Reuse within the run of what changes little from step to step. auto: the preset's.",
-            choices=lambda: (PRESETS_OWN, *_accelerations()),
-            default=PRESETS_OWN,
-            optional=True,
-        ),
-        Input(
-            "aesthetic_score",
-            "FLOAT",
-            "Aesthetic score to ask for, up to 10 (6.5 is good). 0: not asked for.",
-            label="aesthetic score",
-            default=0.0,
-            least=0.0,
-            most=10.0,
-            step=0.1,
-            optional=True,
-        ),
-        Input(
-            "motion_score",
-            "FLOAT",
-            "How much should move (5 is usual; more is livelier). 0: not asked for.",
-            label="motion score",
-            default=0.0,
-            least=0.0,
-            most=1000.0,
-            step=0.5,
-            optional=True,
-        ),
-        Input(
-            "camera_motion",
-            "STRING",
-            'How the camera moves, such as "pan right" or "zoom in". Empty: not asked for.',
-            label="camera",
-            default="",
-            optional=True,
-            placeholder="camera motion (optional)",
-        ),
+        *widgets("--acceleration", "--aesthetic", "--motion-score", "--camera"),
     )
     outputs = (
         Output("LATENT", "latent", "The video's latents, (1, C, t, h, w), for Decode."),
@@ -309,12 +179,8 @@ class PromptToVideo(Node):
             default=DEMO,
         ),
         SEED,
-        WIDTH,
-        HEIGHT,
-        FRAMES,
-        FPS,
-        STEPS,
-        GUIDANCE,
+        *SIZE,
+        *widgets("--steps", "--guidance"),
         REUSE,
         START,
         Input(
@@ -324,7 +190,7 @@ class PromptToVideo(Node):
             optional=True,
         ),
         Input("cache", CACHE, "From Open Cache. Not connected: the usual cache.", optional=True),
-        PRESET,
+        widget("--preset"),
         ORIGINAL,
     )
     outputs = (
@@ -341,11 +207,7 @@ class PromptToVideo(Node):
         cache = values.get("cache") or handles.default_cache()
         pipeline = values.get("pipeline") or _pipeline(model_path(values["model"]))
         image = starts.picture_file(values.get("start_image"), cache)
-        request = with_sampling(
-            request_of(values, is_private=cache.is_private),
-            {"seed": values["seed"], **{name: values.get(name) for name in ("steps", "guidance")}},
-            image,
-        )
+        request = request_of(values, is_private=cache.is_private, image=image)
         engine = pipeline.engine(cache)
         plan = engine.plan(request)
         question = RETRIEVALS.note(cls.id, call, asking(engine, request), found_by(plan.reuse))
@@ -357,12 +219,6 @@ class PromptToVideo(Node):
     @classmethod
     def fingerprint(cls, node_id: str | None, **constants: Any) -> str:
         return RETRIEVALS.fingerprint(cls.id, node_id, constants)
-
-
-def _accelerations() -> tuple[str, ...]:
-    from ..chai_app.presets import ACCELERATIONS
-
-    return ACCELERATIONS
 
 
 _PIPELINES: dict[str, handles.Pipeline] = {}

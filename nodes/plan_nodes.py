@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..chai_app.request import GenerationRequest
 from . import handles, words
 from .definition import CACHE, PIPELINE, PLAN, Call, Input, Node, Output, Result
 from .retrievals import RETRIEVALS, asking, found_by
+from .widgets import asked, widget, widgets
 
-if TYPE_CHECKING:
-    from ..chai_app.request import GenerationRequest
-
-PRESETS_OWN = "auto"
 PROMPT = Input(
     "prompt",
     "STRING",
@@ -22,30 +20,7 @@ PROMPT = Input(
     default="a red balloon rising in the desert",
     multiline=True,
 )
-WIDTH = Input("width", "INT", "Pixels. 0: as the model likes it.", default=0, least=0, most=4096, step=8, optional=True)
-HEIGHT = Input(
-    "height", "INT", "Pixels. 0: as the model likes it.", default=0, least=0, most=4096, step=8, optional=True
-)
-FRAMES = Input(
-    "num_frames",
-    "INT",
-    "Length in frames: 51 are two seconds of Open-Sora, 1 makes a picture. 0: as the model likes it.",
-    label="frames",
-    default=0,
-    least=0,
-    most=1000,
-    optional=True,
-)
-FPS = Input(
-    "fps",
-    "FLOAT",
-    "Frames per second. 0: as the model likes it.",
-    default=0.0,
-    least=0.0,
-    most=120.0,
-    step=1.0,
-    optional=True,
-)
+SIZE = widgets("--width", "--height", "--frames", "--fps", usual="as the model likes it")
 REUSE = Input(
     "reuse",
     "COMBO",
@@ -53,16 +28,6 @@ REUSE = Input(
     "one and the preset allows it. full: never, all steps. fast: the few steps of a hit, without a donor.",
     choices=lambda: ("auto", "full", "fast"),
     default="auto",
-    optional=True,
-)
-PRESET = Input(
-    "preset",
-    "COMBO",
-    "How much exactness is given for speed. exact: no approximation, no earlier video. balanced: earlier videos help "
-    "where they fit, and a full run leaves out what does not matter. draft: half the steps, for a first look. What "
-    "other widgets say goes before it.",
-    choices=lambda: _presets(),
-    default="balanced",
     optional=True,
 )
 ORIGINAL = Input(
@@ -87,23 +52,12 @@ def request_of(values: dict[str, Any], **more: Any) -> GenerationRequest:
 
     Raises: BadRequest, one sentence, for what makes no sense.
     """
-    from ..chai_app.request import GenerationRequest
-
-    numbers = ("width", "height", "num_frames", "fps")
-    fields: dict[str, Any] = {name: values.get(name) or None for name in numbers}
-    prompt, original = values.get("prompt") or "", values.get("original_prompt")
-    donor, reuse = str(values.get("donor") or "").strip(), values.get("reuse", "auto")
-    fields["reuse"] = donor or (None if reuse == "auto" else reuse)  # auto leaves it to the preset
-    fields |= {"donors": values.get("donors") or 1, "num_loops": values.get("num_loops") or 1}
-    fields |= {"preset": values.get("preset"), "adaptive_steps": bool(values.get("adaptive_steps", False))}
-    fields["original_prompt"] = None if original == prompt else original
-    return GenerationRequest(prompt=prompt, **fields, **more)
-
-
-def _presets() -> tuple[str, ...]:
-    from ..chai_app.presets import PRESETS
-
-    return tuple(PRESETS)
+    fields, prompt = asked(values), values.get("prompt") or ""
+    if donor := str(values.get("donor") or "").strip():
+        fields["reuse"] = donor
+    if fields.get("original_prompt") == prompt.strip():
+        del fields["original_prompt"]
+    return GenerationRequest(prompt, **fields, **more)
 
 
 class ExtractEntities(Node):
@@ -139,10 +93,7 @@ class Plan(Node):
     inputs = (
         Input("pipeline", PIPELINE, "From Load Pipeline: an entry helps only the model that made it."),
         PROMPT,
-        WIDTH,
-        HEIGHT,
-        FRAMES,
-        FPS,
+        *SIZE,
         REUSE,
         Input("cache", CACHE, "From Open Cache. Not connected: the usual cache.", optional=True),
         Input(
@@ -153,36 +104,9 @@ class Plan(Node):
             optional=True,
             wired=True,
         ),
-        Input(
-            "donors",
-            "INT",
-            "How many earlier videos the new one may attend to, each for things that the others do not show.",
-            default=1,
-            least=1,
-            most=8,
-            optional=True,
-        ),
+        widget("--donors"),
         AFTER,
-        PRESET,
-        Input(
-            "adaptive_steps",
-            "BOOLEAN",
-            "The less a hit's donor resembles what is asked for, the more steps the hit takes.",
-            label="adaptive steps",
-            default=False,
-            optional=True,
-        ),
-        Input(
-            "num_loops",
-            "INT",
-            'Clips in a row, each going on from the end of the one before. A prompt like "|0| a sunny day |1| rain" '
-            "gives each clip its own. Such a video looks for no donor.",
-            label="loops",
-            default=1,
-            least=1,
-            most=64,
-            optional=True,
-        ),
+        *widgets("--preset", "--adaptive-steps", "--loops"),
         ORIGINAL,
     )
     outputs = (
@@ -219,20 +143,4 @@ def with_sampling(
         image, extend: paths of the picture or of the video that it starts from.
     Raises: BadRequest, one sentence, for what makes no sense.
     """
-    acceleration = values.get("acceleration", PRESETS_OWN)
-    sampling: dict[str, Any] = {
-        "seed": values.get("seed"),
-        "num_inference_steps": values.get("steps") or None,
-        "fast_steps": values.get("fast_steps") or None,
-        "start_level": values.get("start_level") or None,
-        "guidance_scale": values.get("guidance") or None,
-        "negative_prompt": str(values.get("negative_prompt") or "").strip() or None,
-        "image": image,
-        "extend": extend,
-        "acceleration": None if acceleration == PRESETS_OWN else acceleration,
-        "aesthetic_score": values.get("aesthetic_score") or None,
-        "motion_score": values.get("motion_score") or None,
-        "camera_motion": str(values.get("camera_motion") or "").strip() or None,
-    }
-    sizes = {name: values[name] for name in ("width", "height", "num_frames") if values.get(name)}
-    return replace(request, **sampling, **sizes)
+    return replace(request, **asked(values), image=image, extend=extend)

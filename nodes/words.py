@@ -34,8 +34,8 @@ def report_text(request: GenerationRequest, report: Report) -> str:
         if reuse.reused_steps:
             steps = "step" if len(reuse.reused_steps) == 1 else "steps"
             lines.append(f"attended to the donor in {steps} {', '.join(map(str, reuse.reused_steps))}")
-        if reuse.start_level is not None:
-            lines.append(f"began with {reuse.start_level:.0%} noise")
+        if reuse.beginning:
+            lines.append(f"began with {reuse.beginning}")
         if reuse.stored_entry_id:
             lines.append(f"kept as #{reuse.stored_entry_id}, {size_text(reuse.bytes_written)}")
         if reuse.bytes_read:

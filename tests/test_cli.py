@@ -1,5 +1,6 @@
 """The command line: files where they are expected, exit codes, one sentence for what a person can mend."""
 
+import inspect
 import io
 import json
 import subprocess
@@ -11,6 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from chai_app.cli import app
+from chai_app.cli.options import takes_request
 from chai_app.cli.show import RunDisplay, shortened
 from chai_app.engine.run import Generation
 from chai_app.errors import BadMedia, ChaiError
@@ -126,11 +128,24 @@ def test_every_option_reaches_the_request(run, tmp_path):
     )
     request = read_metadata(tmp_path / "a.mp4")["chai"]["request"]
     expected = {
-        **{"seed": 1, "num_inference_steps": 2, "guidance_scale": 5, "negative_prompt": "a boat", "fps": 10},
-        **{"aesthetic_score": 6.5, "motion_score": 5, "camera_motion": "over", "num_loops": 2},
+        **{"seed": 1, "steps": 2, "guidance": 5, "negative": "a boat", "fps": 10},
+        **{"aesthetic": 6.5, "motion_score": 5, "camera": "over", "loops": 2},
         **{"dtype": "fp32", "device": "cpu", "offload": "none"},
     }
     assert {name: request[name] for name in expected} == expected
+
+
+def test_0_is_a_value_and_a_switch_that_is_off_says_nothing():
+    given = []
+
+    @takes_request(without=("seed",))
+    def command(count: int = 1, *, asked: dict[str, object]) -> None:
+        given.append((count, asked))
+
+    options = {name: each.default for name, each in inspect.signature(command).parameters.items()}
+    assert "seed" not in options and list(options)[:3] == ["count", "num_inference_steps", "guidance_scale"]
+    command(**{**options, "guidance_scale": 0.0, "is_private": True})
+    assert given == [(1, {"guidance_scale": 0.0, "is_private": True})]
 
 
 def test_a_video_starts_from_a_picture_and_is_extended(run, tmp_path):
@@ -154,8 +169,8 @@ def test_like_takes_the_settings_and_the_command_line_overrides_them(run, tmp_pa
     run("generate", PROMPT, "-o", "out.mp4", "--seed", 7, "--guidance", 3, "--steps", 2)
     result = run("generate", "a blue star", "--like", "out.mp4", "--seed", 8, "-o", "other.mp4")
     request = read_metadata(tmp_path / "other.mp4")["chai"]["request"]
-    assert (request["prompt"], request["seed"], request["guidance_scale"]) == ("a blue star", 8, 3)
-    assert request["num_inference_steps"] == 2
+    assert (request["prompt"], request["seed"], request["guidance"]) == ("a blue star", 8, 3)
+    assert request["steps"] == 2
     assert "exactly" not in result.stdout
 
 
@@ -193,7 +208,7 @@ def test_json_goes_to_a_file_or_to_standard_output_alone(run, tmp_path):
         ([PROMPT, "--steps", "0"], "must be a whole number from 1 to 1000, not 0"),
         ([PROMPT, "--steps", "100000"], "must be a whole number from 1 to 1000, not 100000"),
         ([PROMPT, "--size", "big"], "Unknown size 'big': write width x height in pixels"),
-        ([PROMPT, "--size", "4x4"], "Height in pixels must be a whole number from 16"),
+        ([PROMPT, "--size", "4x4"], "Width (px) must be a whole number from 16"),
         ([PROMPT, "--resolution", "241p"], "Unknown resolution '241p': choose one of"),
         ([PROMPT, "--resolution", "240p", "--aspect", "5:1"], "Unknown aspect ratio '5:1'"),
         ([PROMPT, "--aspect", "1:1"], "--aspect 1:1 needs a --resolution"),
@@ -294,7 +309,7 @@ def test_a_json_line_holds_a_request_and_wins_over_the_command_line(run, tmp_pat
     assert names(tmp_path / "videos") == ["0001-a-red-ball", "0002-a-star.png"]
     first, second = (read_metadata(path)["chai"]["request"] for path in sorted((tmp_path / "videos").iterdir()))
     assert (first["seed"], first["width"], first["height"]) == (3, 32, 16)
-    assert (second["seed"], second["guidance_scale"], second["num_inference_steps"]) == (7, 2, 1)
+    assert (second["seed"], second["guidance"], second["steps"]) == (7, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +318,7 @@ def test_a_json_line_holds_a_request_and_wins_over_the_command_line(run, tmp_pat
         ("a.txt", "a red ball\n红\n", "Line 2 of a.txt: Nothing of '红' is left"),
         ("a.jsonl", '{"prompt": "a ball"}\n{"prompt"\n', "Line 2 of a.jsonl: This is no JSON"),
         ("a.jsonl", '{"prompt": "a ball"}\n["a ball"]\n', "Line 2 of a.jsonl: This is no JSON object"),
-        ("a.jsonl", '\n{"prompt": "a ball", "num_inference_steps": 0}', "Line 2 of a.jsonl: The number of steps"),
+        ("a.jsonl", '\n{"prompt": "a ball", "num_inference_steps": 0}', "Line 2 of a.jsonl: Steps of a full run"),
         ("a.jsonl", '{"promt": "a ball"}', "Line 1 of a.jsonl: Unknown field 'promt'"),
         ("a.jsonl", '{"seed": 1}', "Line 1 of a.jsonl: The prompt is empty"),
         ("a.jsonl", '{"prompt": "a ball", "duration": "9s"}', "Line 1 of a.jsonl: Unknown duration '9s'"),
@@ -369,11 +384,11 @@ def test_options_go_by_either_name_and_json_may_stand_in_any_text(run, tmp_path)
     (tmp_path / "prompts.txt").write_text(f"a red ball --seed 5 --steps 2\n{line}\n")
     run("batch", "prompts.txt", "--steps", 1, "-f", "png")
     first, second = (read_metadata(path)["chai"]["request"] for path in sorted((tmp_path / "videos").iterdir()))
-    assert (first["prompt"], first["seed"], first["num_inference_steps"]) == ("a red ball", 5, 1)
-    assert (second["num_frames"], second["guidance_scale"], second["aesthetic_score"]) == (1, 2, 6.5)
+    assert (first["prompt"], first["seed"], first["steps"]) == ("a red ball", 5, 1)
+    assert (second["frames"], second["guidance"], second["aesthetic"]) == (1, 2, 6.5)
     twice = '{"prompt": "a star", "frames": 1, "num_frames": 2}'
     (tmp_path / "twice.jsonl").write_text(twice)
-    assert "num_frames is there twice" in run("batch", "twice.jsonl", exit_code=2).stderr
+    assert "Frames is there twice" in run("batch", "twice.jsonl", exit_code=2).stderr
 
 
 def test_a_table_is_read_by_its_header_and_its_file_names_are_no_prompts(run, tmp_path):

@@ -15,7 +15,6 @@ from chai_app import settings
 from chai_app.enhance.models import Manner
 from chai_app.models import catalogue
 from chai_app.models.vocabulary import Vocabulary
-from chai_app.request import RequestDefaults
 from chai_app.server import private_folder
 from ui import server
 
@@ -125,8 +124,7 @@ def test_every_field_of_a_models_card_stands_in_the_table():
     calls = [ast.unparse(node) for node in ast.walk(source) if isinstance(node, ast.Call | ast.Subscript)]
     read = {found[1] for call in calls if (found := re.match(r"card(?:\.get\(|\[)'(\w+)'", call))}
     assert read >= {"defaults", "vocabulary"}
-    wanted = read - {"defaults", "vocabulary"}
-    wanted |= {f"defaults.{field.name}" for field in fields(RequestDefaults)}
+    wanted = read - {"vocabulary"}
     wanted |= {f"vocabulary.{field.name}" for field in fields(Vocabulary)}
     assert TABLE[MODEL].keys() == wanted
 
@@ -135,10 +133,7 @@ def test_every_field_of_an_enhancers_card_stands_in_the_table():
     assert TABLE[ENHANCER].keys() == {field.name for field in fields(Manner)}
 
 
-def test_the_defaults_of_both_cards_are_those_of_the_code():
-    told = {f"defaults.{field.name}": field.default for field in fields(RequestDefaults)}
-    for name, default in told.items():
-        assert json.loads(TABLE[MODEL][name][0].strip("`")) == default, name
+def test_the_defaults_of_an_enhancers_card_are_those_of_the_code():
     for field in fields(Manner):
         assert json.loads(TABLE[ENHANCER][field.name][0].strip("`")) == field.default, field.name
 

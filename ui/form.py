@@ -12,10 +12,11 @@ import gradio as gr
 from chai_app.enhance import DEMO as DEMO_ENHANCER
 from chai_app.enhance import PUBLISHED as ENHANCERS
 from chai_app.errors import BadRequest, ChaiError
+from chai_app.fields import REUSE, Number, Option, Whole
 from chai_app.models import DEMO, find_model
 from chai_app.opensora.sizes import RESOLUTIONS, video_size
 from chai_app.presets import ACCELERATIONS, DEFAULT_PRESET, PRESETS
-from chai_app.request import GenerationRequest, RequestDefaults
+from chai_app.request import OPTIONS, GenerationRequest, RequestDefaults
 
 from .enhancement import Enhancement, prompts_of
 from .studio import Studio
@@ -24,11 +25,9 @@ MODEL_SIZE = "model's own"
 CUSTOM_SIZE = "in pixels"
 ASPECTS = {"wide": "9:16", "square": "1:1", "tall": "16:9"}
 LENGTHS = {"model's own": None, "twice as long": 2, "a picture": 1}
-_WHOLE = ("width", "height", "num_frames", "num_inference_steps", "fast_steps", "seed", "num_loops", "donors")
-_NUMBERS = ("fps", "guidance_scale", "aesthetic_score", "motion_score", "start_level")
-_TEXTS = ("negative_prompt", "camera_motion", "image", "extend", "model", "reuse", "preset", "acceleration")
 _OF_PRESET = ("reuse", "num_inference_steps", "fast_steps", "acceleration")
 
+_COUNT = Whole("Videos per prompt", least=1, most=100)
 _NARROW = 110  # pixels; Gradio's own least width leaves room for two numbers in a row
 _ACCELERATION_WORDS = {
     "none": "none: every block is computed at every step",
@@ -38,12 +37,6 @@ _ACCELERATION_WORDS = {
     "fastercache": "fastercache: attention and guidance are not computed at every step",
     "text-kv": "text-kv: attention to the text is prepared once",
     "magcache": "magcache: skip steps whose blocks would add nearly what they added before",
-}
-_WORDS = {
-    "reuse": "reuse",
-    "num_inference_steps": "steps of a full run",
-    "fast_steps": "steps of a hit",
-    "acceleration": "acceleration",
 }
 
 
@@ -101,8 +94,8 @@ def build_settings(studio: Studio, form: Form) -> None:
             ["random", "fixed", "as before"], value="random", label="Seed", elem_id="seed-mode"
         )
         with gr.Row():
-            fields["seed"] = _optional("Fixed seed", own, "seed", "seed")
-            fields["count"] = gr.Number(label="Videos per prompt", value=1, precision=0, elem_id="count")
+            fields["seed"] = _field("seed", own, label="Fixed seed")
+            fields["count"] = gr.Number(label=_COUNT.label, value=1, precision=0, elem_id="count")
         fields["per_line"] = gr.Checkbox(label="Every line of the prompt is a video of its own", elem_id="per-line")
         with gr.Row():
             fields["resolution"] = gr.Dropdown(
@@ -110,14 +103,12 @@ def build_settings(studio: Studio, form: Form) -> None:
             )
             fields["aspect"] = gr.Dropdown(list(ASPECTS), value="wide", label="Shape", filterable=False)
         with gr.Row():
-            fields["width"] = _optional("Width (px)", own, "width", "width")
-            fields["height"] = _optional("Height (px)", own, "height", "height")
+            fields |= {name: _field(name, own) for name in ("width", "height")}
         with gr.Row():
             fields["length"] = gr.Dropdown(
                 list(LENGTHS), value=next(iter(LENGTHS)), label="Length", elem_id="length", filterable=False
             )
-            fields["num_frames"] = _optional("Frames", own, "num_frames", "num-frames")
-            fields["fps"] = _optional("Frames per second", own, "fps", "fps")
+            fields |= {name: _field(name, own) for name in ("num_frames", "fps")}
         if own is not None:
             gr.Markdown(
                 f"Left empty, the model decides: {own.width} × {own.height}, {own.num_frames} frames, "
@@ -134,43 +125,38 @@ def build_settings(studio: Studio, form: Form) -> None:
             elem_id="reuse",
         )  # fmt: skip
         with gr.Row():
-            fields["num_inference_steps"] = _optional("Steps of a full run", own, "num_inference_steps")
-            fields["fast_steps"] = _optional("Steps of a hit", own, "fast_steps")
-            fields["guidance_scale"] = _optional("Guidance", own, "guidance_scale")
-        with gr.Row():
-            fields["start_level"] = _optional(
-                "Noise few steps begin with", own, "start_level",
-                info="below 1, none goes to the noisiest part",
-            )  # fmt: skip
-            fields["donors"] = _optional("Donors at most", None, "donors", info="each for what others lack", usual="1")
+            fields |= {name: _field(name, own) for name in ("num_inference_steps", "fast_steps", "guidance_scale")}
+        with gr.Row():  # what else is a number in this part of the command line's help
+            further = (n for n, option in OPTIONS.items() if option.panel == REUSE and isinstance(option, Number))
+            fields |= {name: _field(name, own) for name in further if name not in fields}
         fields["acceleration"] = gr.Dropdown(
             [("as the preset has it", ""), *((_ACCELERATION_WORDS[name], name) for name in ACCELERATIONS)],
             value="",
-            label="Acceleration: reuse within the run",
+            label=f"{OPTIONS['acceleration'].title}: reuse within the run",
             elem_id="acceleration",
             filterable=False,
         )
+        adaptive = OPTIONS["adaptive_steps"]
         fields["adaptive_steps"] = gr.Checkbox(
-            label="Adaptive steps: the less a hit's donor resembles, the more steps it takes", elem_id="adaptive-steps"
+            label=f"{adaptive.title}: {adaptive.help[:1].lower()}{adaptive.help[1:-1]}", elem_id="adaptive-steps"
         )
         fields["is_private"] = gr.Checkbox(
             label="Private: read the cache, write nothing; the video is deleted when the program ends",
             elem_id="private",
         )
     with gr.Accordion("Guiding the video", open=False, elem_id="settings-guide"):
-        fields["negative_prompt"] = gr.Textbox(label="What it should not show", lines=1)
+        fields["negative_prompt"] = _field("negative_prompt", own)
         with gr.Row():
-            fields["aesthetic_score"] = _optional("Aesthetic score (6.5 is good)", own, "aesthetic_score")
-            fields["motion_score"] = _optional("Motion score (5 is usual)", own, "motion_score")
+            fields |= {name: _field(name, own) for name in ("aesthetic_score", "motion_score")}
         with gr.Row():
-            fields["camera_motion"] = gr.Textbox(label="Camera motion", placeholder="pan right", lines=1)
-            fields["num_loops"] = gr.Number(label="Clips in a row", value=1, precision=0, minimum=1)
+            fields["camera_motion"] = _field("camera_motion", own, placeholder="pan right")
+            fields["num_loops"] = gr.Number(label=OPTIONS["num_loops"].title, value=1, precision=0, minimum=1)
         with gr.Row():
             fields["image"] = gr.Image(
-                label="Picture to start from", type="filepath", sources=["upload", "clipboard"], height=160
+                label=OPTIONS["image"].title, type="filepath", sources=["upload", "clipboard"], height=160
             )
             fields["extend"] = gr.File(
-                label="Video to go on with", file_types=[".mp4", ".webm", ".gif"], type="filepath", height=160
+                label=OPTIONS["extend"].title, file_types=[".mp4", ".webm", ".gif"], type="filepath", height=160
             )
         with gr.Row():
             fields["model"] = gr.Dropdown(names, value=studio.model, label="Model", elem_id="model", filterable=False)
@@ -186,20 +172,19 @@ def size_for(width: str, height: str, chosen: str) -> str:
     return MODEL_SIZE if chosen == CUSTOM_SIZE else chosen
 
 
-def _optional(
-    label: str,
-    own: RequestDefaults | None,
-    name: str,
-    elem_id: str | None = None,
-    info: str | None = None,
-    usual: str = "",
-) -> Any:
-    """A number that may be left out: Gradio's field for numbers would make 0 of nothing. It shows the model's own, or
-    else the `usual` one."""
-    value = getattr(own, name, None)
-    placeholder = usual if value is None else f"{value:g}"
+def _field(name: str, own: RequestDefaults | None, label: str | None = None, placeholder: str | None = None) -> Any:
+    """A text or a number that may be left out: Gradio's field for numbers would make 0 of nothing. It shows what it is
+    then, by the model or for any request."""
+    option, usual = OPTIONS[name], getattr(own, name, getattr(GenerationRequest, name))
+    is_number = isinstance(option, Number)
     return gr.Textbox(
-        label=label, placeholder=placeholder, lines=1, max_lines=1, elem_id=elem_id, info=info, min_width=_NARROW
+        label=label or option.caption,
+        info=option.info,
+        placeholder=f"{usual:g}" if is_number and usual is not None else placeholder,
+        lines=1,
+        max_lines=1 if is_number else None,
+        elem_id=name.replace("_", "-"),
+        min_width=_NARROW,
     )
 
 
@@ -210,9 +195,8 @@ def requests_from(values: Mapping[str, Any], last_seed: int | None = None) -> li
     """
     prompts = prompts_of(str(values.get("prompt") or ""), bool(values.get("per_line")))
     request = _request({**values, "prompt": (prompts or [""])[0]}, last_seed)
-    count = _whole(values.get("count")) or 1
-    if not 1 <= count <= 100:
-        raise BadRequest(f"Videos per prompt must be from 1 to 100, not {count}.")
+    count = _read(_COUNT, values.get("count") or 1)
+    _COUNT.check(count)
     originals = Enhancement.from_text(str(values.get("enhanced") or "")).originals_of(prompts)
     each = [
         replace(request, prompt=prompt, original_prompt=original)
@@ -232,10 +216,7 @@ def request_from(values: Mapping[str, Any], last_seed: int | None = None) -> Gen
 
 def _request(values: Mapping[str, Any], last_seed: int | None) -> GenerationRequest:
     fields: dict[str, Any] = {"prompt": values["prompt"]}
-    fields |= {name: bool(values.get(name)) for name in ("is_private", "adaptive_steps")}
-    fields |= {name: _whole(values.get(name)) for name in _WHOLE if _is_given(values.get(name))}
-    fields |= {name: _number(values[name]) for name in _NUMBERS if _is_given(values.get(name))}
-    fields |= {name: str(values[name]).strip() for name in _TEXTS if _is_given(values.get(name))}
+    fields |= {name: _read(option, values[name]) for name, option in OPTIONS.items() if _is_given(values.get(name))}
     mode = values.get("seed_mode") or ("fixed" if _is_given(values.get("seed")) else "random")
     if mode == "random":
         fields.pop("seed", None)
@@ -257,46 +238,36 @@ def _is_given(value: object) -> bool:
     return value is not None and (not isinstance(value, str) or bool(value.strip()))
 
 
-def _whole(value: Any) -> Any:
-    """A whole number if it is one; else what it is, for `GenerationRequest` to refuse in a sentence."""
-    value = _number(value)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _number(value: Any) -> Any:
-    if not isinstance(value, str):
+def _read(option: Option, value: Any) -> Any:
+    """A value of the option's kind if it is one; else what it is, for `GenerationRequest` to refuse in a sentence."""
+    if isinstance(value, bool):
         return value
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(value.strip())
-    return value
+    text = str(value).strip()
+    with suppress(ValueError):
+        return option.read(text)
+    return text
 
 
 def fields_of(request: GenerationRequest) -> dict[str, Any]:
     """A request in the words of the form."""
     original = request.original_prompt
     pairs = () if original is None else ((original, request.prompt),)
-    return {
-        **{name: _text(getattr(request, name)) for name in (*_WHOLE, *_NUMBERS)},
+    values = {name: getattr(request, name) for name in OPTIONS}
+    shown = {name: value if isinstance(value, bool) else _text(value) for name, value in values.items()}
+    return shown | {
         "num_loops": request.num_loops,
         "donors": "" if request.donors == 1 else str(request.donors),
         "prompt": request.prompt,
         "enhanced": Enhancement(original or "", pairs).to_text(),
-        "negative_prompt": request.negative_prompt or "",
-        "camera_motion": request.camera_motion or "",
         "image": request.image,
         "extend": request.extend,
         "model": request.model or DEMO,
-        "reuse": request.reuse or "",
         "preset": request.preset or DEFAULT_PRESET,
-        "acceleration": request.acceleration or "",
-        "adaptive_steps": request.adaptive_steps,
         "seed_mode": "random" if request.seed is None else "fixed",
         "count": 1,
         "per_line": False,
         "length": next(iter(LENGTHS)),
         "resolution": MODEL_SIZE if request.width is None else CUSTOM_SIZE,
-        "is_private": request.is_private,
     }
 
 
@@ -312,7 +283,7 @@ def preset_words(values: Mapping[str, Any], studio: Studio) -> tuple[str, str, s
     settled = _of_preset(values, studio)
     # What a person has set counts more; where it is nothing else than what the preset says, there is nothing to tell.
     given = [n for n in _OF_PRESET if _is_given(values.get(n)) and str(values[n]).strip() != _text(settled.get(n))]
-    own = f" What you set counts more: {', '.join(_WORDS[each] for each in given)}." if given else ""
+    own = f" What you set counts more: {', '.join(OPTIONS[each].label for each in given)}." if given else ""
     steps, fast_steps = (_text(settled.get(n)) for n in ("num_inference_steps", "fast_steps"))
     return _about(name) + own, steps, fast_steps
 

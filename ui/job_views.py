@@ -7,7 +7,9 @@ import json
 import time
 from pathlib import Path
 
+from chai_app.fields import GUIDING
 from chai_app.presets import DEFAULT_PRESET
+from chai_app.request import OPTIONS
 from chai_app.server.jobs import Job
 
 from .markup import Markup, ago, button, chip, file_url, join, seconds, tag
@@ -243,10 +245,8 @@ def settings_list(job: Job) -> Markup:
         ("Model", f"{report.model}, weights {report.model_fingerprint}"),
         ("Ran on", f"{report.device}, {report.dtype}"),
     ]
-    if request.start_level is not None and request.start_level < 1:
-        pairs.append(("Few steps begin", f"with {request.start_level:.0%} noise"))
-    if request.negative_prompt:
-        pairs.append(("Not to show", request.negative_prompt))
+    guiding = {name: getattr(request, name) for name, option in OPTIONS.items() if option.panel == GUIDING}
+    pairs += [(OPTIONS[name].title, value) for name, value in guiding.items() if value]
     if job.file is not None:
         pairs.append(("File", str(job.file)))
     return tag("details", tag("summary", "Settings"), definitions(pairs))

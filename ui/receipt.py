@@ -171,8 +171,8 @@ def _figures(report: Report) -> Markup:
             numbers = reuse.reused_steps
             steps = f"step{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}" if numbers else "no step"
             pairs.append(("Cache Attention ran", f"in {steps}, on the first spatial block"))
-        if reuse.start_level is not None:
-            pairs.append(("Began with", f"{reuse.start_level:.0%} noise, so that no step goes to the noisiest part"))
+        if reuse.beginning:
+            pairs.append(("Began with", f"{reuse.beginning}, so that no step goes to the noisiest part"))
         if reuse.outcome in ("hit", "miss"):
             pairs.append(("Lookup", f"{reuse.lookup_ms:.1f} ms"))
         if reuse.bytes_read:

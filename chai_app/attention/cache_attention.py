@@ -64,9 +64,9 @@ class Reuse:
         donors: Sequence[Donor],
         recipe: Recipe,
         videos: int,
-        start_level: float,
+        first_sigma: float,
     ) -> None:
-        self.recipe, self.steps_done, self._start_level = recipe, cast("list[int]", []), start_level
+        self.recipe, self.steps_done, self._first_sigma = recipe, cast("list[int]", []), first_sigma
         self.calls = 0
         """How often attention really went to the donor, over steps and blocks."""
         self.extra_passes = 0
@@ -89,7 +89,7 @@ class Reuse:
         level = float(timestep.flatten()[0]) / 1000
         step = self.hook.place.step
         if step == 1:  # of the run, or of a loop
-            self._noise, self._lasting = latents / self._start_level, {}
+            self._noise, self._lasting = latents / self._first_sigma, {}
         if step != self._step:  # the halves of a guidance batch may come in one call or in two
             self._step, self._is_counted = step, False
         self._tokens = {}
@@ -217,21 +217,21 @@ def cache_attention(
     donors: Donor | Sequence[Donor],
     recipe: Recipe = PAPER,
     videos: int = 1,
-    start_level: float = 1.0,
+    first_sigma: float = 1.0,
 ) -> Iterator[Reuse]:
     """Within the block, the transformer attends to earlier videos; however the block ends, it is itself again.
 
     Args:
         donors: of several, keys and values are joined.
         videos: how many a batch holds, so that `conditional_only` can tell them from the halves of guidance.
-        start_level: how noisy the latents are that a run begins with, 1 for noise alone.
+        first_sigma: how noisy the latents are that a run begins with, 1 for noise alone.
     Raises: ValueError if there is no donor, or `recipe` names a block that the transformer has not.
     """
     donors = [donors] if isinstance(donors, Donor) else list(donors)
     depth = len(transformer.transformer_blocks) // 2
     if not donors or any(block >= depth for block in recipe.blocks):
         raise ValueError(f"{len(donors)} donors for blocks {recipe.blocks} of {depth}")
-    reuse = Reuse(transformer, donors, recipe, videos, start_level)
+    reuse = Reuse(transformer, donors, recipe, videos, first_sigma)
     with ExitStack() as restore:
         for block in recipe.blocks:
             attn: Any = transformer.spatial_block(block).attn

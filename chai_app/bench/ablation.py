@@ -107,8 +107,8 @@ class Bench:
         if arm is FULL:
             return self.donor("answer")
         donors = [] if arm.recipe is None else self.donors(arm, steps)
-        start = None if arm.start_level == 1 else self.start(arm)
-        return self.studio.make(self.task, steps, donors, arm.recipe, arm.start_level, start)
+        start = None if arm.first_sigma == 1 else self.start(arm)
+        return self.studio.make(self.task, steps, donors, arm.recipe, arm.first_sigma, start)
 
     def start(self, arm: Arm) -> Tensor:
         """The latents that an arm begins with, (B, C, T, h, w); where it attends, the mean of all, as in hits."""

@@ -25,7 +25,7 @@ class Arm:
         paper's way); finished latents under another noise; or those of the same video in another size or cut
         short, through the autoencoder, and resampled.
     recipe: None attends to nothing.
-    start_level: below 1, the run begins at that noise level with the donor's latents, of two donors with the mean of
+    first_sigma: below 1, the run begins at that noise level with the donor's latents, of two donors with the mean of
         both; without a donor, with the mean of all latents, which is 0: no step is spent on more noise than that, and
         nothing else is gained.
     """
@@ -35,7 +35,7 @@ class Arm:
     shows: Shows = "hit"
     kind: Kind = "clean"
     recipe: Recipe | None = PAPER
-    start_level: float = 1.0
+    first_sigma: float = 1.0
 
 
 def _arms() -> list[Arm]:
@@ -74,14 +74,14 @@ def _arms() -> list[Arm]:
         Arm("donor clean, joined", "donor noise", recipe=replace(PAPER, donor_noise=0.0, own_keys="joined")),
     ]
     start, levels = "start below all noise", (0.95, 0.85, 0.75)
-    arms += [Arm(f"start at {level:g}, no donor", start, "", recipe=None, start_level=level) for level in levels]
-    arms += [Arm(f"start at {level:g}", start, recipe=None, start_level=level) for level in levels]
+    arms += [Arm(f"start at {level:g}, no donor", start, "", recipe=None, first_sigma=level) for level in levels]
+    arms += [Arm(f"start at {level:g}", start, recipe=None, first_sigma=level) for level in levels]
     arms += [
-        Arm(f"start at 0.85, shares {shows}", start, shows, recipe=None, start_level=0.85)
+        Arm(f"start at 0.85, shares {shows}", start, shows, recipe=None, first_sigma=0.85)
         for shows in ("object", "scene", "both", "nothing")
     ]
-    arms += [Arm("start at 0.85, two donors", start, "object and scene", recipe=None, start_level=0.85)]
-    arms += [Arm("start at 0.85, attention too", start, start_level=0.85)]
+    arms += [Arm("start at 0.85, two donors", start, "object and scene", recipe=None, first_sigma=0.85)]
+    arms += [Arm("start at 0.85, attention too", start, first_sigma=0.85)]
     return arms
 
 

@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--full-steps", type=int, default=30)
     parser.add_argument("--steps", type=int, default=2, help="of a hit")
-    parser.add_argument("--start-level", type=float, default=0.8, help="noise that a hit begins with")
+    parser.add_argument("--start-level", dest="level", type=float, default=0.8, help="noise that a hit begins with")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--plot", type=Path, help="draw them here")
     chosen = parser.parse_args(arguments)
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = asked_specs(1)
     with tempfile.TemporaryDirectory() as home:
         bench = Bench(asked, chosen.full_steps, DEFAULT, Path(home))
-        arms = (Arm("full", chosen.full_steps), Arm("auto", chosen.steps, chosen.start_level))
+        arms = (Arm("full", chosen.full_steps), Arm("auto", chosen.steps, chosen.level))
         results = [profiled(bench, words(asked[0], 0), arm) for arm in arms]
         bench.engine.close()
     print(printed(told))

@@ -65,9 +65,9 @@ class Studio:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         return Task(text, pipeline.prepare_latents(len(prompts), d.num_frames, d.height, d.width, generators))
 
-    def levels(self, steps: int, start_level: float = 1.0) -> list[float]:
+    def levels(self, steps: int, first_sigma: float = 1.0) -> list[float]:
         """Noise level of the input of each step, falling."""
-        set_timesteps(self.pipeline.scheduler, steps, self._shift, start_level=start_level)
+        set_timesteps(self.pipeline.scheduler, steps, self._shift, first_sigma=first_sigma)
         return self.pipeline.scheduler.sigmas[:-1].tolist()
 
     @torch.no_grad()
@@ -77,7 +77,7 @@ class Studio:
         steps: int,
         donors: Sequence[Donor] = (),
         recipe: Recipe | None = None,
-        start_level: float = 1.0,
+        first_sigma: float = 1.0,
         start_from: Tensor | None = None,
         keep_inputs: bool = False,
     ) -> Made:
@@ -85,12 +85,12 @@ class Studio:
 
         Args:
             donors: what to attend to, by `recipe`.
-            start_level: where the run begins, 0 clean to 1 noise.
+            first_sigma: where the run begins, 0 clean to 1 noise.
             start_from: (B, C, T, h, w), finished latents, brought to that level by the task's own noise.
         """
         pipeline, d, videos = self.pipeline, self.defaults, len(task.noise)
-        set_timesteps(pipeline.scheduler, steps, self._shift, start_level=start_level)
-        latents = task.noise if start_from is None else torch.lerp(start_from, task.noise, start_level)
+        set_timesteps(pipeline.scheduler, steps, self._shift, first_sigma=first_sigma)
+        latents = task.noise if start_from is None else torch.lerp(start_from, task.noise, first_sigma)
         inputs = {1.0: latents}
         sigmas = pipeline.scheduler.sigmas.tolist()
         size = {"height": d.height, "width": d.width, "fps": torch.tensor(float(d.fps))}
@@ -103,7 +103,7 @@ class Studio:
         with ExitStack() as stack:
             reuse = None
             if donors and recipe is not None:
-                reuse = stack.enter_context(cache_attention(pipeline.transformer, donors, recipe, videos, start_level))
+                reuse = stack.enter_context(cache_attention(pipeline.transformer, donors, recipe, videos, first_sigma))
             latents = pipeline.denoise(latents, task.text, None, d.guidance_scale, size, on_step)
         return Made(latents, inputs, steps + (reuse.extra_passes if reuse else 0))
 

@@ -55,6 +55,7 @@ HELP = "\n\n".join(
 )
 
 
+@options.takes_request()
 def batch(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Prompts: text, .jsonl, .csv; - is standard input.")],
     output: Annotated[
@@ -64,36 +65,12 @@ def batch(
         bool, typer.Option("--resume", help="Pass over lines whose video is there already, made as it is asked for.")
     ] = False,
     keep_order: Annotated[bool, typer.Option("--keep-order", help="Make the videos in the order of the file.")] = False,
-    seed: options.Seed = None,
-    steps: options.Steps = None,
-    guidance: options.Guidance = None,
     format_name: options.Format = None,
     json_file: options.JsonFile = None,
     enhance: options.Enhance = False,
     enhancer: options.EnhancerName = "demo",
-    size: options.Size = None,
-    resolution: options.Resolution = None,
-    aspect: options.Aspect = None,
-    duration: options.Duration = None,
-    frames: options.Frames = None,
-    fps: options.Fps = None,
-    loops: options.Loops = None,
-    reuse: options.ReuseMode = None,
-    fast_steps: options.FastSteps = None,
-    start_level: options.StartLevel = None,
-    donors: options.Donors = None,
-    preset: options.PresetName = None,
-    acceleration: options.Acceleration = None,
-    adaptive_steps: options.AdaptiveSteps = False,
-    private: options.Private = False,
-    negative: options.Negative = None,
-    aesthetic: options.Aesthetic = None,
-    motion_score: options.MotionScore = None,
-    camera: options.Camera = None,
-    model: options.ModelName = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    offload: options.Offload = None,
+    *,
+    asked: dict[str, Any],
 ) -> None:
     from ..engine import Engine
     from .enhance import enhanced_fields
@@ -102,34 +79,6 @@ def batch(
     settings = Settings.from_environment()
     console = console_for(json_file)
     check_json_file(json_file)
-    for_all = options.request_fields(
-        size=size,
-        resolution=resolution,
-        aspect=aspect,
-        duration=duration,
-        num_frames=frames,
-        fps=fps,
-        num_loops=loops,
-        seed=seed,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        reuse=reuse,
-        fast_steps=fast_steps,
-        start_level=start_level,
-        donors=donors,
-        preset=preset,
-        acceleration=acceleration,
-        adaptive_steps=adaptive_steps or None,
-        is_private=private or None,
-        negative_prompt=negative,
-        aesthetic_score=aesthetic,
-        motion_score=motion_score,
-        camera_motion=camera,
-        model=model,
-        dtype=dtype,
-        device=device,
-        offload=offload,
-    )
     folder = output_folder(output, settings.output_folder)
     if folder is None:
         raise BadRequest(f"There is no folder {output}: make it first, or name another with -o.")
@@ -139,20 +88,20 @@ def batch(
     taken: set[Path] = set()
     num_lines = num_there = 0
     lines = [
-        (number, of_line(number, file, options.written_fields, {**for_all, **values}, settings))
+        (number, of_line(number, file, options.written_fields, {**asked, **values}, settings))
         for number, values in read_lines(file)
     ]
     if enhance and lines:
-        requests = enhanced_fields(engine, [values for _, values in lines], console, enhancer, seed or 0)
+        requests = enhanced_fields(engine, [values for _, values in lines], console, enhancer, asked.get("seed") or 0)
         lines = [(number, values) for (number, _), values in zip(lines, requests, strict=True)]
     for number, values in lines:
         num_lines += 1
         try:
-            asked = GenerationRequest.from_json(values)
-            plan = engine.plan(asked)
+            request = GenerationRequest.from_json(values)
+            plan = engine.plan(request)
             num_frames = plan.request.num_frames or 1
             path = folder / f"{number:04d}-{slug(plan.request.prompt)}{suffix_for(format_name, num_frames)}"
-            if resume and _is_there(final_path(path, num_frames), asked, plan.request):
+            if resume and _is_there(final_path(path, num_frames), request, plan.request):
                 num_there += 1
                 continue
             path = free_name(path, num_frames, taken)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import BadRequest, ChaiError
+from ..fields import REUSE
 from ..files import human_bytes
 from ..request import GenerationRequest
 from ..settings import Settings
@@ -39,23 +40,12 @@ HELP = "\n\n".join(
 _PROMPT_SHOWN = 60
 
 
+@options.takes_request(without=(REUSE, "image", "extend", "num_loops"))
 def warm(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Text file of prompts, or .jsonl.")],
-    seed: options.Seed = None,
-    steps: options.Steps = None,
-    guidance: options.Guidance = None,
     json_file: options.JsonFile = None,
-    size: options.Size = None,
-    resolution: options.Resolution = None,
-    aspect: options.Aspect = None,
-    duration: options.Duration = None,
-    frames: options.Frames = None,
-    fps: options.Fps = None,
-    negative: options.Negative = None,
-    model: options.ModelName = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    offload: options.Offload = None,
+    *,
+    asked: dict[str, Any],
 ) -> None:
     from ..engine import Engine
 
@@ -63,28 +53,12 @@ def warm(
     check_json_file(json_file)
     if settings.store == "nothing":
         raise BadRequest("CHAI_STORE is nothing, so nothing would enter the cache: set it to full first.")
-    for_all = options.request_fields(
-        size=size,
-        resolution=resolution,
-        aspect=aspect,
-        duration=duration,
-        num_frames=frames,
-        fps=fps,
-        seed=seed,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        negative_prompt=negative,
-        model=model,
-        dtype=dtype,
-        device=device,
-        offload=offload,
-    )
     console = wide_console(json_file)
     engine = Engine(settings=settings)
     plans = []
     for number, fields in read_lines(file):
         try:
-            plan = engine.plan(GenerationRequest.from_json({**for_all, **fields, "reuse": "auto", "is_private": False}))
+            plan = engine.plan(GenerationRequest.from_json({**asked, **fields, "reuse": "auto", "is_private": False}))
             if plan.reuse.outcome == "full":  # the reason why it can neither reuse nor be reused
                 raise BadRequest(plan.reuse.why[0])
         except ChaiError as error:

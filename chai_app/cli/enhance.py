@@ -17,6 +17,7 @@ from ..enhance import Enhanced, Enhancer, OnText
 from ..errors import BadRequest
 from ..files import check_folder, whole_file
 from ..prompts import extract
+from ..request import OPTIONS
 from ..settings import Settings
 from . import options
 from .prompt_files import read_lines
@@ -59,8 +60,8 @@ def enhance(
     ] = "demo",
     dial: Dial = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=1024, help="Prompts written at once.")] = 16,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
+    dtype: Annotated[str | None, options.option_of("dtype")] = None,
+    device: Annotated[str | None, options.option_of("device")] = None,
     json_file: options.JsonFile = None,
 ) -> None:
     console = console_for(json_file)
@@ -153,7 +154,8 @@ def _write(path: Path, requests: Sequence[dict[str, Any]], enhanced: Sequence[En
     for fields, each in zip(requests, enhanced, strict=True):
         if is_json:
             original = {"original_prompt": each.original} if each.is_changed else {}
-            lines.append(json.dumps({**fields, "prompt": each.text, **original}, ensure_ascii=False))
+            named = {OPTIONS[field].name: value for field, value in fields.items() if field in OPTIONS}
+            lines.append(json.dumps({"prompt": each.text, **named, **original}, ensure_ascii=False))
         else:
             lines.append(" ".join(each.text.split()))
     with whole_file(path) as temporary:

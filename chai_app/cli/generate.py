@@ -12,7 +12,7 @@ import typer
 from ..errors import BadRequest
 from ..media.names import free_name, output_folder, slug, suffix_for
 from ..media.video import check_writable, read_metadata
-from ..request import GenerationRequest, Report
+from ..request import GenerationRequest, Report, by_field
 from ..settings import Settings
 from . import options
 from .show import check_json_file, console_for, write_json
@@ -37,6 +37,7 @@ Without -o, videos go to the folder videos (or CHAI_OUTPUT), named by prompt and
 """
 
 
+@options.takes_request()
 def generate(
     prompts: Annotated[
         list[str] | None, typer.Argument(metavar="PROMPT", help="What the videos show; - reads it from standard input.")
@@ -51,12 +52,9 @@ def generate(
             "folder, where names are made.",
         ),
     ] = None,
-    seed: options.Seed = None,
     count: Annotated[
         int, typer.Option("--count", "-n", min=1, max=1000, help="Videos per prompt, with seeds that follow on.")
     ] = 1,
-    steps: options.Steps = None,
-    guidance: options.Guidance = None,
     format_name: options.Format = None,
     like: Annotated[
         str | None, typer.Option("--like", metavar="FILE", help="Take all settings from a video made here earlier.")
@@ -64,37 +62,8 @@ def generate(
     json_file: options.JsonFile = None,
     enhance: options.Enhance = False,
     enhancer: options.EnhancerName = "demo",
-    size: options.Size = None,
-    resolution: options.Resolution = None,
-    aspect: options.Aspect = None,
-    duration: options.Duration = None,
-    frames: options.Frames = None,
-    fps: options.Fps = None,
-    loops: options.Loops = None,
-    image: Annotated[
-        str | None,
-        typer.Option("--image", metavar="FILE", rich_help_panel="Guiding the video", help="A picture to start from."),
-    ] = None,
-    extend: Annotated[
-        str | None,
-        typer.Option("--extend", metavar="FILE", rich_help_panel="Guiding the video", help="A video to go on with."),
-    ] = None,
-    reuse: options.ReuseMode = None,
-    fast_steps: options.FastSteps = None,
-    start_level: options.StartLevel = None,
-    donors: options.Donors = None,
-    preset: options.PresetName = None,
-    acceleration: options.Acceleration = None,
-    adaptive_steps: options.AdaptiveSteps = False,
-    private: options.Private = False,
-    negative: options.Negative = None,
-    aesthetic: options.Aesthetic = None,
-    motion_score: options.MotionScore = None,
-    camera: options.Camera = None,
-    model: options.ModelName = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    offload: options.Offload = None,
+    *,
+    asked: dict[str, Any],
 ) -> None:
     from ..engine import Engine
     from .enhance import enhanced_fields
@@ -103,41 +72,10 @@ def generate(
     settings = Settings.from_environment()
     console = console_for(json_file)
     check_json_file(json_file)
-    fields = options.request_fields(
-        size=size,
-        resolution=resolution,
-        aspect=aspect,
-        duration=duration,
-        num_frames=frames,
-        fps=fps,
-        num_loops=loops,
-        seed=seed,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        reuse=reuse,
-        fast_steps=fast_steps,
-        start_level=start_level,
-        donors=donors,
-        preset=preset,
-        acceleration=acceleration,
-        adaptive_steps=adaptive_steps or None,
-        is_private=private or None,
-        image=image,
-        extend=extend,
-        negative_prompt=negative,
-        aesthetic_score=aesthetic,
-        motion_score=motion_score,
-        camera_motion=camera,
-        model=model,
-        dtype=dtype,
-        device=device,
-        offload=offload,
-    )
     pattern = _read_pattern(like)
     if prompts == ["-"] or (not prompts and pattern is None and not sys.stdin.isatty()):
         prompts = [text] if (text := " ".join(sys.stdin.read().split())) else None
-    if pattern is not None:
-        fields = {**pattern[0].to_json(), **fields}
+    fields = asked if pattern is None else {**by_field(pattern[0].to_json()), **asked}
     if not prompts and pattern is None:
         raise BadRequest('No prompt: say what the video should show, as in generate "a red balloon in the desert".')
     folder = output_folder(output, settings.output_folder)
@@ -152,7 +90,7 @@ def generate(
     texts = [{"prompt": prompt, "original_prompt": None} for prompt in prompts] if prompts else [{}]
     wanted = [options.written_fields({**fields, **text}, settings) for text in texts]
     if enhance:
-        wanted = enhanced_fields(engine, wanted, console, enhancer, seed or 0)
+        wanted = enhanced_fields(engine, wanted, console, enhancer, asked.get("seed") or 0)
     plans = [engine.plan(request) for each in wanted for request in _seeded(each, count)]
 
     jobs, taken = [], set[Path]()

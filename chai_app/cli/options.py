@@ -1,161 +1,26 @@
-"""The options of the command line, each declared once, and how their words become fields of a request."""
+"""The options of the command line: those of a request from its table, and how their words become its fields."""
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import BadRequest
-from ..presets import ACCELERATIONS
+from ..fields import SIZE
+from ..request import OPTIONS, by_field, field_of
 from ..settings import Settings
 
-_SIZE, _MODEL, _GUIDE, _MACHINE = "Size and length", "Model", "Guiding the video", "Machine"
-_REUSE = "Reuse of earlier videos"
+_FIRST = ("output", "resume", "keep_order", "seed", "count", "steps", "guidance")
+"""What stands first in the help, as it is used most."""
 
-Seed = Annotated[
-    int | None,
-    typer.Option("--seed", "-s", help="Whole number that makes the video repeatable. Default: random, and shown."),
-]
 CaptionSeed = Annotated[
     int | None, typer.Option("--seed", "-s", help="Whole number: another one finds other words. Default: 0.")
-]
-Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps of a full run. Default: the model's, 30.")]
-Guidance = Annotated[
-    float | None, typer.Option("--guidance", help="How strictly to follow the prompt. Default: the model's.")
-]
-ReuseMode = Annotated[
-    str | None,
-    typer.Option(
-        "--reuse",
-        metavar="HOW",
-        rich_help_panel=_REUSE,
-        help="auto: attend to an earlier video that shares an object or a scene, in fewer steps. full: never. fast: "
-        "the few steps alone. Or the id of an entry to attend to, or several with commas. Default: auto.",
-    ),
-]
-FastSteps = Annotated[
-    int | None,
-    typer.Option("--fast-steps", rich_help_panel=_REUSE, help="Denoising steps of a hit. Default: the model's."),
-]
-StartLevel = Annotated[
-    float | None,
-    typer.Option(
-        "--start-level",
-        rich_help_panel=_REUSE,
-        help="Noise that few steps begin with, 0.05 to 1; below 1, none goes to the noisiest part. "
-        "Default: the model's.",
-    ),
-]
-PresetName = Annotated[
-    str | None,
-    typer.Option(
-        "--preset",
-        rich_help_panel=_REUSE,
-        help="exact: no approximation. balanced: earlier videos help, and full runs leave out what does not matter. "
-        "draft: half the steps, for a first look. Default: balanced.",
-    ),
-]
-Acceleration = Annotated[
-    str | None,
-    typer.Option(
-        "--acceleration",
-        rich_help_panel=_REUSE,
-        help=f"Reuse within the run: {', '.join(ACCELERATIONS)}. Default: the preset's.",
-    ),
-]
-AdaptiveSteps = Annotated[
-    bool,
-    typer.Option(
-        "--adaptive-steps", rich_help_panel=_REUSE, help="The less a hit's donor resembles, the more steps it takes."
-    ),
-]
-Donors = Annotated[
-    int | None,
-    typer.Option(
-        "--donors",
-        metavar="N",
-        rich_help_panel=_REUSE,
-        help="Attend to as many as N earlier videos at once, each for what the others do not show. Default: 1.",
-    ),
-]
-Private = Annotated[
-    bool, typer.Option("--private", rich_help_panel=_REUSE, help="Read the cache, but write nothing into it.")
-]
-Negative = Annotated[
-    str | None, typer.Option("--negative", rich_help_panel=_GUIDE, help="What the video should not show.")
-]
-Aesthetic = Annotated[
-    float | None,
-    typer.Option("--aesthetic", rich_help_panel=_GUIDE, help="Aesthetic score to ask for, 0 to 10 (6.5 is good)."),
-]
-MotionScore = Annotated[
-    float | None,
-    typer.Option("--motion-score", rich_help_panel=_GUIDE, help="How much should move (5 is usual; more is livelier)."),
-]
-Camera = Annotated[
-    str | None,
-    typer.Option("--camera", rich_help_panel=_GUIDE, help='Camera motion, such as "pan right" or "zoom in".'),
-]
-Size = Annotated[
-    str | None,
-    typer.Option("--size", metavar="WxH", rich_help_panel=_SIZE, help="Width x height in pixels, such as 426x240."),
-]
-Resolution = Annotated[
-    str | None,
-    typer.Option("--resolution", rich_help_panel=_SIZE, help="By name: 144p, 240p, 360p, 480p, 720p, 1080p, ..."),
-]
-Aspect = Annotated[
-    str | None,
-    typer.Option(
-        "--aspect",
-        rich_help_panel=_SIZE,
-        help="With --resolution, height:width as Open-Sora writes it: 9:16 is wide, 16:9 tall, 1:1 square. "
-        "Default: 9:16.",
-    ),
-]
-Duration = Annotated[
-    str | None,
-    typer.Option(
-        "--duration",
-        rich_help_panel=_SIZE,
-        help="By name: 2s, 4s, 8s, 16s, at 24 frames per second (51 frames each 2 s).",
-    ),
-]
-Frames = Annotated[
-    int | None, typer.Option("--frames", rich_help_panel=_SIZE, help="Number of frames; 1 makes a picture.")
-]
-Fps = Annotated[float | None, typer.Option("--fps", rich_help_panel=_SIZE, help="Frames per second.")]
-Loops = Annotated[
-    int | None,
-    typer.Option(
-        "--loops",
-        rich_help_panel=_SIZE,
-        help="Clips in a row, each going on from the end of the one before. "
-        'A prompt like "|0| a sunny day |1| rain" gives each clip its own.',
-    ),
-]
-ModelName = Annotated[
-    str | None,
-    typer.Option("--model", "-m", rich_help_panel=_MODEL, help="demo, opensora-1.2, or a folder. Default: demo."),
-]
-Dtype = Annotated[
-    str | None,
-    typer.Option("--dtype", rich_help_panel=_MACHINE, help="fp32, bf16 or fp16. Default: bf16 on CUDA, else fp32."),
-]
-Device = Annotated[
-    str | None, typer.Option("--device", rich_help_panel=_MACHINE, help="cpu, cuda, cuda:1, mps. Default: the best.")
-]
-Offload = Annotated[
-    str | None,
-    typer.Option(
-        "--offload",
-        rich_help_panel=_MACHINE,
-        help="Keep weights in main memory: model (one part at a time on the GPU) or sequential (least, slowest).",
-    ),
 ]
 Format = Annotated[
     str | None,
@@ -173,6 +38,80 @@ EnhancerName = Annotated[
 JsonFile = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Also write the results as JSON; - is standard output.")
 ]
+
+
+SHORTHANDS: Mapping[str, Any] = {
+    "size": typer.Option(
+        "--size", metavar="WxH", rich_help_panel=SIZE, help="Width x height in pixels, such as 426x240."
+    ),
+    "resolution": typer.Option(
+        "--resolution", rich_help_panel=SIZE, help="By name: 144p, 240p, 360p, 480p, 720p, 1080p, ..."
+    ),
+    "aspect": typer.Option(
+        "--aspect",
+        rich_help_panel=SIZE,
+        help="With --resolution, height:width as Open-Sora writes it: 9:16 is wide, 16:9 tall, 1:1 square. "
+        "Default: 9:16.",
+    ),
+    "duration": typer.Option(
+        "--duration",
+        rich_help_panel=SIZE,
+        help="By name: 2s, 4s, 8s, 16s, at 24 frames per second (51 frames each 2 s).",
+    ),
+}
+"""Options that say the size and the length of a request in other words."""
+
+
+def option_of(field: str) -> Any:
+    """The option of the command line for a field of a request."""
+    option = OPTIONS[field]
+    return typer.Option(
+        f"--{option.name.replace('_', '-')}",
+        *([option.short] if option.short else []),
+        metavar=option.metavar,
+        rich_help_panel=option.panel,
+        help=option.whole_help,
+    )
+
+
+def takes_request(without: Container[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command takes the options of a request beside its own, and gets what was given of them as `asked`, by field.
+
+    Args:
+        without: fields and panels of the help that the command has no use for.
+    """
+    options = [_parameter(name, str, option) for name, option in SHORTHANDS.items()] + [
+        _parameter(field, option.kind, option_of(field))
+        for field, option in OPTIONS.items()
+        if option.panel is not None and option.panel not in without and field not in without
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**values: Any) -> None:
+            given = {each.name: values.pop(each.name) for each in options}
+            asked = {name: value for name, value in given.items() if value is not False}  # a switch only turns on
+            command(**values, asked=request_fields(**asked))
+
+        own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "asked"]
+        both = sorted([*(each.replace(kind=each.KEYWORD_ONLY) for each in own), *options], key=_place)
+        vars(run)["__signature__"] = inspect.Signature(both)  # which is where typer looks
+        run.__annotations__ = {each.name: each.annotation for each in both}
+        return run
+
+    return decorate
+
+
+def _parameter(name: str, kind: type, option: Any) -> inspect.Parameter:
+    default, hint = (False, bool) if kind is bool else (None, kind | None)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, option])
+
+
+def _place(parameter: inspect.Parameter) -> int:
+    """Where a parameter stands in the help: first what is used most."""
+    option = OPTIONS.get(parameter.name)
+    name = parameter.name if option is None else option.name
+    return _FIRST.index(name) if name in _FIRST else len(_FIRST)
 
 
 def request_fields(
@@ -222,37 +161,18 @@ def request_fields(
     return values
 
 
-# Options that are called otherwise in a request; a batch file may use either name.
-_FIELD_OF_OPTION = {
-    "frames": "num_frames",
-    "loops": "num_loops",
-    "steps": "num_inference_steps",
-    "guidance": "guidance_scale",
-    "negative": "negative_prompt",
-    "aesthetic": "aesthetic_score",
-    "camera": "camera_motion",
-    "private": "is_private",
-}
-
-
-def field_of(option: str) -> str:
-    """The field of a request that an option of the command line is ("--frames" is num_frames); others as they are."""
-    name = option.strip().removeprefix("--").replace("-", "_")
-    return _FIELD_OF_OPTION.get(name, name)
+def is_option(name: str) -> bool:
+    """Whether a column of a table is an option, or a field of a request."""
+    return name in SHORTHANDS or field_of(name) is not None
 
 
 def fields_from_json(values: Mapping[str, Any]) -> dict[str, Any]:
     """`request_fields` for one line of a batch file: a request's fields, or options by their names on the command line.
 
-    Raises: BadRequest also for two names of one thing.
+    Raises: BadRequest also for a name that there is not, or two names of one thing.
     """
-    fields: dict[str, Any] = {}
-    for name, value in values.items():
-        field = field_of(name)
-        if field in fields:
-            raise BadRequest(f"{field} is there twice: give {name!r} or its other name, not both.")
-        fields[field] = value
-    return request_fields(**fields)
+    fields = by_field({name: value for name, value in values.items() if name not in SHORTHANDS})
+    return request_fields(**fields, **{name: value for name, value in values.items() if name in SHORTHANDS})
 
 
 def written_fields(fields: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

@@ -7,12 +7,10 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadRequest, ChaiError
-from ..request import GenerationRequest
 from . import options
 
 _PROMPT_COLUMNS = ("prompt", "text", "caption")
@@ -46,7 +44,6 @@ def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
 
 def _rows(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a table whose header names what its columns are; columns that are no option are passed over."""
-    known = {each.name for each in fields(GenerationRequest)} | {"size", "resolution", "aspect", "duration"}
     reader = csv.DictReader(io.StringIO(text), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
     names = {name: name.strip().lower() for name in reader.fieldnames or ()}
     column = next((name for wanted in _PROMPT_COLUMNS for name, plain in names.items() if plain == wanted), None)
@@ -60,7 +57,7 @@ def _rows(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not prompt:
             continue
         others = {plain: row[name] for name, plain in names.items() if name != column and row[name]}
-        values = {name: value for name, value in others.items() if options.field_of(name) in known}
+        values = {name: value for name, value in others.items() if options.is_option(name)}
         number = reader.line_num
         yield number, of_line(number, file, _json_fields, json.dumps({"prompt": prompt}), _typed(values))
 

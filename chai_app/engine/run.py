@@ -164,7 +164,7 @@ class Run:
                 num_inference_steps=steps,
                 guidance_scale=guidance,
                 generator=torch.Generator("cpu").manual_seed(request.seed),
-                start_level=level,
+                first_sigma=level,
                 conditions=None if condition is None else [condition],
                 num_loops=request.num_loops,
                 aesthetic_score=request.aesthetic_score,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mimetypes
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,26 +16,11 @@ from ..errors import BadRequest
 from ..opensora.prompt_format import split_loops
 from ..opensora.sizes import ASPECT_RATIOS, RESOLUTIONS, num_frames_for, video_size
 from ..prompts import foreign_language, read_syntax
-from ..request import GenerationRequest, RequestDefaults
+from ..request import OPTIONS, GenerationRequest, RequestDefaults, field_of
 
 if TYPE_CHECKING:
     from ..models import Model
 
-_FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "seed": ("seed", int),
-    "steps": ("num_inference_steps", int),
-    "guidance": ("guidance_scale", float),
-    "negative": ("negative_prompt", str),
-    "fps": ("fps", float),
-    "frames": ("num_frames", int),
-    "duration": ("num_frames", num_frames_for),
-    "motion": ("motion_score", float),
-    "aesthetic": ("aesthetic_score", float),
-    "camera": ("camera_motion", str),
-    "width": ("width", int),
-    "height": ("height", int),
-    "loops": ("num_loops", int),
-}
 _SIZE = re.compile(r"(\d+)\s*[xX×]\s*(\d+)")
 _RATIO = re.compile(r"(\d+):(\d+)")
 
@@ -110,9 +94,10 @@ def _with_its_loops(request: GenerationRequest) -> GenerationRequest:
 def _fields(name: str, value: str, defaults: RequestDefaults, may_open_files: bool = True) -> dict[str, Any]:
     """The fields of a request that an option stands for; none if the value means nothing."""
     try:
-        if name in _FIELDS:
-            field, read = _FIELDS[name]
-            return {field: read(value)}
+        if name == "duration":
+            return {"num_frames": num_frames_for(value)}
+        if (field := field_of(name)) is not None:
+            return {field: OPTIONS[field].read(value)}
         if name == "size" and (size := _SIZE.fullmatch(value)):
             return {"width": int(size[1]), "height": int(size[2])}
         if name == "resolution":

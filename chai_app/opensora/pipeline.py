@@ -382,7 +382,7 @@ class OpenSoraPipeline(DiffusionPipeline):
         guidance_scale: float = 7.0,
         generator: Generators | None = None,
         latents: Tensor | None = None,
-        start_level: float = 1.0,
+        first_sigma: float = 1.0,
         conditions: Sequence[FrameCondition] | None = None,
         num_loops: int = 1,
         condition_latent_frames: int | None = None,
@@ -409,7 +409,7 @@ class OpenSoraPipeline(DiffusionPipeline):
             guidance_scale: how much the prompt weighs; 1 or less is no guidance, at half the time.
             generator: one per video, so that a seed is a video; or one for all.
             latents: (B, C, t, h, w), noise to begin with in place of that of `generator`; for the first loop.
-            start_level: where the first loop begins, above 0 (clean) to 1 (noise alone): below 1 with that much noise
+            first_sigma: where the first loop begins, above 0 (clean) to 1 (noise alone): below 1 with that much noise
                 on the mean of all latents, 0, and the steps are spread over what is left of the way.
             conditions: frames that are given.
             num_loops: clips, each going on from the one before.
@@ -428,8 +428,8 @@ class OpenSoraPipeline(DiffusionPipeline):
         prompts = [prompt] if isinstance(prompt, str) else prompt or []
         batch_size = len(prompts) if prompt_embeds is None else len(prompt_embeds)
         self._check(batch_size, height, width, num_frames, num_inference_steps, num_loops, output_type, generator)
-        if not 0 < start_level <= 1:
-            raise BadRequest(f"A run begins at a noise level above 0 and up to 1, not at {start_level:g}.")
+        if not 0 < first_sigma <= 1:
+            raise BadRequest(f"A run begins at a noise level above 0 and up to 1, not at {first_sigma:g}.")
         if set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
             raise BadRequest(f"A step callback can have {', '.join(self._callback_tensor_inputs)}, and nothing else.")
         scores = (aesthetic_score, motion_score, camera_motion)
@@ -462,7 +462,7 @@ class OpenSoraPipeline(DiffusionPipeline):
                 for loop, of_loop in enumerate(texts):
                     noise = latents if loop == 0 else None
                     clip = self.prepare_latents(batch_size, num_frames, height, width, generator, noise)
-                    level = start_level if loop == 0 else 1.0
+                    level = first_sigma if loop == 0 else 1.0
                     clip = level * clip
                     wanted = [condition for condition in conditions or () if condition.loop == loop]
                     if tail is not None:

@@ -37,18 +37,18 @@ def set_timesteps(
     num_inference_steps: int,
     shift: float,
     device: torch.device | str = "cpu",
-    start_level: float = 1.0,
+    first_sigma: float = 1.0,
 ) -> None:
     """Give a scheduler the steps of a run: t = 1 - i / N, then t' = r t / (1 + (r - 1) t), in 1000ths.
 
     Args:
         shift: r, from `timestep_shift`.
-        start_level: noise of the latents that the run begins with, above 0 (clean) to 1 (noise); below 1, the N steps
+        first_sigma: noise of the latents that the run begins with, above 0 (clean) to 1 (noise); below 1, the N steps
             are spread over what is left of the way.
     """
     even = [1 - i / num_inference_steps for i in range(num_inference_steps)]
-    if start_level < 1:
-        before_shift = start_level / (shift - (shift - 1) * start_level)
+    if first_sigma < 1:
+        before_shift = first_sigma / (shift - (shift - 1) * first_sigma)
         even = [before_shift * t for t in even]
     # The scheduler shifts `sigmas` by the same rule, but rounds otherwise than the original did: timesteps differ by up
     # to 0.0001, which guidance carries to 0.00014 in the latents of a short run. In the original's order, by 0.

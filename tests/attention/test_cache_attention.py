@@ -90,7 +90,7 @@ def test_a_run_that_begins_below_all_noise_puts_whole_noise_on_its_donor(model):
             return super().at(noise_level, noise)
 
     recipe = Recipe(steps=(1,))
-    with cache_attention(model, Listening(clean=latents(2)), recipe, start_level=0.8), torch.no_grad():
+    with cache_attention(model, Listening(clean=latents(2)), recipe, first_sigma=0.8), torch.no_grad():
         model(0.8 * latents(1), 800.0, text(), **SIZE)
     ((level, noise),) = seen
     assert level == pytest.approx(0.8)

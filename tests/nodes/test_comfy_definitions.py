@@ -89,7 +89,7 @@ def test_every_help_page_names_every_widget(pack):
         page = (ROOT / "nodes" / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
         bold = {name.strip() for part in page.split("**")[1::2] for name in part.split(",")}
         shown = {pack.inputs(node)[id][1].get("display_name", id) for id in pack.defaults(node)}
-        assert shown - bold <= {"prompt", "model", "seed", "negative"}, node
+        assert shown - bold <= {"prompt", "model", "seed"}, node
 
 
 def test_every_node_has_a_help_page(pack):

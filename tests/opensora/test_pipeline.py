@@ -84,12 +84,12 @@ def test_a_run_may_begin_below_all_noise_on_the_mean_of_all_latents(pipeline, se
 
     noise = pipeline.prepare_latents(1, 17, 32, 48, seeded(3))
     handle = pipeline.transformer.register_forward_pre_hook(listen, with_kwargs=True)
-    pipeline("a cat", generator=seeded(3), start_level=0.7, **shape)
+    pipeline("a cat", generator=seeded(3), first_sigma=0.7, **shape)
     handle.remove()
     torch.testing.assert_close(begun[0], 0.7 * noise)
     assert levels[0] == pytest.approx(0.7) and 0 < levels[1] < 0.7
     with pytest.raises(BadRequest, match="above 0 and up to 1, not at 0"):
-        pipeline("a cat", generator=seeded(3), start_level=0.0, **shape)
+        pipeline("a cat", generator=seeded(3), first_sigma=0.0, **shape)
 
 
 def test_the_prompt_and_its_weight_matter(pipeline, seeded):

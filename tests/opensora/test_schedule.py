@@ -35,7 +35,7 @@ def test_noise_falls_with_the_timesteps_and_to_nothing(case):
 @pytest.mark.parametrize("level", [0.95, 0.7, 0.2])
 def test_a_run_that_begins_below_all_noise_spreads_its_steps_over_the_rest_of_the_way(level):
     shift, scheduler = timestep_shift(64, 64, 17, 5, 64), new_scheduler()
-    set_timesteps(scheduler, 4, shift, start_level=level)
+    set_timesteps(scheduler, 4, shift, first_sigma=level)
     levels = scheduler.sigmas.tolist()
     assert levels[0] == pytest.approx(level) and levels[-1] == 0
     torch.testing.assert_close(scheduler.sigmas[:-1] * 1000, scheduler.timesteps, atol=2e-4, rtol=0)

@@ -102,12 +102,14 @@ def test_a_seed_or_a_size_that_is_written_counts(page, site):
     expect(page.locator("#seed-mode").get_by_label("fixed")).to_be_checked()
     page.get_by_label("Width (px)").press_sequentially("-5", delay=100)
     expect(page.locator("#resolution input")).to_have_value("in pixels")
-    expect(page.locator("#plan .c-problem")).to_contain_text("Width in pixels must be a whole number")
+    expect(page.locator("#plan .c-problem")).to_contain_text("Width (px) must be a whole number")
     page.get_by_label("Width (px)").fill("")
     page.get_by_label("Videos per prompt").fill("3")
     expect(page.locator("#plan")).to_contain_text("3 videos will be made; this is the plan of the first.")
     page.get_by_label("Videos per prompt").fill("100000")
-    expect(page.locator("#plan .c-problem")).to_contain_text("Videos per prompt must be from 1 to 100, not 100000.")
+    expect(page.locator("#plan .c-problem")).to_contain_text(
+        "Videos per prompt must be a whole number from 1 to 100, not 100000."
+    )
     page.get_by_label("Videos per prompt").fill("1")
     page.fill("#prompt textarea", f"{FIRST}\n{SECOND}")
     expect(page.locator("#plan")).to_contain_text("These 2 lines are one prompt")

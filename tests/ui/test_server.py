@@ -60,7 +60,7 @@ def test_a_program_plans_and_generates_and_gets_the_file(client, site):
 
 
 def test_a_program_s_mistake_is_told_in_our_words(client):
-    with pytest.raises(AppError, match="The seed must be a whole number"):
+    with pytest.raises(AppError, match="Seed must be a whole number"):
         client.predict("a boat", {"seed": -1}, api_name="/plan")
     with pytest.raises(AppError, match="Unknown field 'colour'"):
         client.predict("a boat", {"colour": "red"}, api_name="/generate")
