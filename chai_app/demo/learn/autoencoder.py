@@ -5,7 +5,10 @@ a large calm ground. So the error is weighed by detail: each pixel by 1 + 4 |x -
 latents are made smaller or mirrored before they are decoded, and the picture has to follow: a transformer learns such
 latents sooner.
 
-Source of the latter: EQ-VAE, Kouzelis et al., arXiv 2502.09509.
+At last the decoders go on alone, and learn to see through noise on the latents: what a transformer makes is never quite
+what an encoder would have made.
+
+Sources: EQ-VAE, Kouzelis et al., arXiv 2502.09509; decoders that know noise, RAE, Zheng et al., arXiv 2510.11690.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ SHARE_CROPPED = 0.75  # of the batches of single frames show the middle, where t
 CROP_PX = 64
 SHARE_CHANGED = 0.2  # of the batches of single frames are decoded smaller or mirrored
 KL_WEIGHT = 1e-4
+NOISE_AT_LAST = 0.25  # standard deviation of the level of noise on what decoders learn from, in that of the latents
 # L1 keeps edges sharp, squares are what PSNR counts: with errors of 0.05, as the last stage begins with, 10 lets both
 # pull alike.
 SQUARES_AT_LAST = 10.0
@@ -195,7 +199,8 @@ def clip_loss(
         x = _batch(clips, settings, generator, is_still)
         with torch.no_grad():
             frame_latents = _encode_frames(model, x)
-        posterior, again = _through_time(model, frame_latents, generator)
+        noise = 0.0 if with_encoder else NOISE_AT_LAST
+        posterior, again = _through_time(model, frame_latents, generator, noise)
         chosen = torch.randperm(x.shape[1], generator=generator)[:FRAMES_PER_CLIP]
         frames = again[:, :, chosen].transpose(1, 2).flatten(0, 1) / model.config.spatial_scaling_factor
         y = model.spatial_vae.decode(frames.contiguous(memory_format=torch.channels_last)).sample
@@ -226,10 +231,14 @@ def _encode_frames(model: AutoencoderKLOpenSora, x: Tensor) -> Tensor:
 
 
 def _through_time(
-    model: AutoencoderKLOpenSora, frame_latents: Tensor, generator: torch.Generator
+    model: AutoencoderKLOpenSora, frame_latents: Tensor, generator: torch.Generator, noise: float = 0.0
 ) -> tuple[DiagonalGaussianDistribution, Tensor]:
+    """Encode and decode frames' latents (B, C, T, h, w); each clip's own level of noise lies between, |N(0, noise)|."""
     posterior = model.temporal_vae.encode(frame_latents)
     z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
+    if noise:
+        level = noise * torch.randn(len(z), 1, 1, 1, 1, generator=generator).abs()
+        z = z + level * model.scale * torch.randn(z.shape, generator=generator)
     return posterior, model.temporal_vae.decode(z, num_frames=frame_latents.shape[2])
 
 
