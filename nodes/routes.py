@@ -229,7 +229,7 @@ async def _body(request: Request, fields: dict[str, type]) -> dict[str, Any]:
     try:
         body = json.loads(content)
     except ValueError:
-        raise Refused(400, "This is no JSON.") from None
+        raise Refused(400, "This is not JSON.") from None
     if not isinstance(body, dict) or set(body) - set(fields):
         raise Refused(400, f"Send a JSON object with {', '.join(fields) or 'nothing in it'}.")
     for name, value in body.items():

@@ -316,8 +316,8 @@ def test_a_json_line_holds_a_request_and_wins_over_the_command_line(run, tmp_pat
     ("name", "content", "words"),
     [
         ("a.txt", "a red ball\n红\n", "Line 2 of a.txt: Nothing of '红' is left"),
-        ("a.jsonl", '{"prompt": "a ball"}\n{"prompt"\n', "Line 2 of a.jsonl: This is no JSON"),
-        ("a.jsonl", '{"prompt": "a ball"}\n["a ball"]\n', "Line 2 of a.jsonl: This is no JSON object"),
+        ("a.jsonl", '{"prompt": "a ball"}\n{"prompt"\n', "Line 2 of a.jsonl: This is not JSON"),
+        ("a.jsonl", '{"prompt": "a ball"}\n["a ball"]\n', "Line 2 of a.jsonl: This is not a JSON object"),
         ("a.jsonl", '\n{"prompt": "a ball", "num_inference_steps": 0}', "Line 2 of a.jsonl: Steps of a full run"),
         ("a.jsonl", '{"promt": "a ball"}', "Line 1 of a.jsonl: Unknown field 'promt'"),
         ("a.jsonl", '{"seed": 1}', "Line 1 of a.jsonl: The prompt is empty"),

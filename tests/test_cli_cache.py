@@ -353,7 +353,7 @@ def test_who_does_not_say_yes_loses_nothing(run, home, fill, command, answer):
 @pytest.mark.parametrize("command", [["rm", "--entity", "ball"], ["clear"]])
 def test_where_nobody_can_answer_yes_has_to_be_said_beforehand(run, home, fill, command):
     fill()
-    assert "Nobody is there to answer, so nothing was changed: add --yes" in run(*command, exit_code=2).stderr
+    assert "Nobody can answer here, so nothing was changed: add --yes" in run(*command, exit_code=2).stderr
     assert left(home) == NEWEST_FIRST
 
 
@@ -628,12 +628,12 @@ def test_kinds_without_pairs_keep_the_threshold_that_they_have(told, tmp_path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{", "Line 2 of pairs.jsonl: This is no JSON"),
-        ("[]", "Line 2 of pairs.jsonl: This is no pair: write"),
-        ({"kind": "object", "a": "x", "b": "y"}, "This is no pair"),
+        ("{", "Line 2 of pairs.jsonl: This is not JSON"),
+        ("[]", "Line 2 of pairs.jsonl: This is not a pair: write"),
+        ({"kind": "object", "a": "x", "b": "y"}, "This is not a pair"),
         ({"kind": "colour", "a": "x", "b": "y", "match": True}, "Unknown kind 'colour': choose one of object, scene"),
         ({"kind": [], "a": "x", "b": "y", "match": True}, "Unknown kind []"),
-        ({"kind": "scene", "a": " ", "b": "y", "match": True}, "a and b are phrases, and neither may be empty."),
+        ({"kind": "scene", "a": " ", "b": "y", "match": True}, "a and b must be phrases that are not empty."),
         ({"kind": "scene", "a": "x", "b": "y", "match": "yes"}, "match is true or false, not 'yes'."),
         ("", "The pairs for object all match or all differ: give some of both."),
     ],

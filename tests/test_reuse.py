@@ -210,7 +210,7 @@ def test_another_size_is_another_matter(engine, cache):
 
 
 def test_an_entry_that_is_not_there_is_named(engine):
-    with pytest.raises(BadRequest, match="There is no entry nothing, for the cache is empty: say auto, full or fast"):
+    with pytest.raises(BadRequest, match="There is no entry nothing, because the cache is empty: say auto"):
         engine.plan(request(reuse="nothing"))
     engine.generate(request())
     with pytest.raises(BadRequest, match=r"There is no entry 'nothing' in the cache: .* Or say auto, full or fast"):

@@ -26,15 +26,15 @@ def ui(
         bool, typer.Option("--listen", help="Let others on the network in; give --user and --password with it.")
     ] = False,
     host: Annotated[str | None, typer.Option("--host", help="The address to listen on. Default: 127.0.0.1.")] = None,
-    user: Annotated[str | None, typer.Option("--user", help="Who may come in.")] = None,
-    password: Annotated[str | None, typer.Option("--password", help="And with which password.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="The user name to log in with.")] = None,
+    password: Annotated[str | None, typer.Option("--password", help="The password to log in with.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="The model to begin with. Default: demo.")] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", help="A further name under which it answers, as behind a proxy; may be repeated."),
+        typer.Option("--allow-host", help="Another name it answers to, as behind a proxy; may be repeated."),
     ] = None,
     root_path: Annotated[
-        str, typer.Option("--root-path", help="Where a reverse proxy shows it, such as /videos.")
+        str, typer.Option("--root-path", help="The path under which a reverse proxy shows it, such as /videos.")
     ] = "",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser window.")] = False,
 ) -> None:

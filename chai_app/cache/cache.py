@@ -350,7 +350,7 @@ class LatentCache:
     def embedder(self) -> Embedder:
         """Raises: CacheError if the cache was opened without one."""
         if self._embedder is None:
-            raise CacheError("The cache was opened without an embedder, so entities have no place in it.")
+            raise CacheError("The cache was opened without an embedder, so it cannot hold entities.")
         return self._embedder
 
     @property

@@ -139,8 +139,7 @@ class Database:
             if version != VERSION:
                 raise OlderCache(
                     f"{self.path} was written by an older version of this program (its tables are version {version}, "
-                    f"this program's {VERSION}): {PROGRAM} cache upgrade brings it up to date; so does the next "
-                    f"video that is made."
+                    f"this program's {VERSION}): run {PROGRAM} cache upgrade, or make a video, to upgrade it."
                 )
             return
         if not self.read_only:
@@ -205,8 +204,8 @@ class Database:
                 raise
             # Damage shows in many ways: a page that is none, a table or a column that is not there, a broken rule.
             raise DamagedCache(
-                f"The database {self.path} is damaged: move it away, with its -wal file if there is one, and the cache "
-                f"starts afresh, or put a backup in its place ({error})."
+                f"The database {self.path} is damaged ({error}): put a backup in its place, or move it away, with its "
+                f"-wal file if there is one, to begin with an empty cache."
             ) from error
 
 

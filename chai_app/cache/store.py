@@ -79,7 +79,7 @@ class Store:
                 leaving = self._make_room(connection, sum(arrival.entry.bytes for arrival in arrivals), now)
                 for arrival in arrivals:
                     if rows.entry_by_id(connection, arrival.entry.id) is not None:  # two imports of one archive
-                        raise CacheError(f"Entry {arrival.entry.id} came in by another way just now: try again.")
+                        raise CacheError(f"Entry {arrival.entry.id} was added by another process just now: try again.")
                     # Rename, then commit, both under the write lock. A crash in between leaves a file without a row,
                     # which the next to open sweeps. The other order would leave a row without its file.
                     id = arrival.entry.id

@@ -162,7 +162,7 @@ def save_thresholds(embedder: Embedder, thresholds: Thresholds, home: Path) -> N
     """
     path = home / "thresholds.json"
     if path.exists() and not os.access(path, os.R_OK):  # those of other embedders would be lost
-        raise CannotRead(f"{path} cannot be read, so nothing was written into it: see who may read it.")
+        raise CannotRead(f"{path} cannot be read, so nothing was written into it: check its permissions.")
     values = {**remembered(path), embedder.fingerprint: {"embedder": embedder.name, **asdict(thresholds)}}
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:

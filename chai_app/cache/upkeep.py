@@ -180,7 +180,7 @@ def reembed(store: Store, embedder: Embedder, old_fingerprint: str) -> int:
     In steps, each a transaction: a process that is stopped in between goes on at the next call.
     """
     if embedder.fingerprint == old_fingerprint:
-        raise CacheError("These entities are of this embedder already.")
+        raise CacheError("These entities already use this embedder.")
     moved = 0
     while True:
         with store.database.reading() as connection:

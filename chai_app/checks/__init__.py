@@ -34,7 +34,7 @@ def check_text(what: str, text: str) -> None:
         )
     found = _NO_CHARACTER.search(text)
     if found is not None:
-        raise BadRequest(f"{what} holds {found.group()!r}, which is no character that can be shown: take it out.")
+        raise BadRequest(f"{what} holds {found.group()!r}, which cannot be shown: take it out.")
 
 
 def check_fields(cls: type, values: Mapping[str, Any]) -> None:

@@ -75,7 +75,7 @@ def _paths(folder: Path) -> Iterator[Path]:
 def _check_config(path: Path) -> None:
     config = _read(path)
     if not isinstance(config, dict):
-        raise DamagedCheckpoint(f"{path} is damaged, for it holds no settings: fetch the model again.")
+        raise DamagedCheckpoint(f"{path} is damaged (it holds no settings): fetch the model again.")
     if path.name == "adapter_config.json":
         raise _refused(path, "names another model to load")
     if path.name == "model_index.json":

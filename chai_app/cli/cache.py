@@ -15,7 +15,7 @@ from .cache_warm import HELP as WARM_HELP
 from .cache_warm import warm
 
 commands = typer.Typer(
-    help="Look at the cache and take care of it: the earlier videos from which later ones are made faster.",
+    help="Look at the cache and manage it: earlier videos that make later ones faster.",
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )

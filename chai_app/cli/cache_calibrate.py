@@ -22,10 +22,10 @@ from .show import check_json_file, write_json
 if TYPE_CHECKING:
     from ..cache import Pair
 
-HELP = """Find out from which likeness on two phrases mean the same, for the embedder of a model.
+HELP = """Find the likeness from which two phrases mean the same, for the embedder of a model.
 
-It learns from pairs of phrases of which is said whether they should match, one JSON object in a line. For the demo
-model they can be left out: they are made from the words of its world.
+It learns from pairs of phrases that say whether they match, one JSON object per line. The demo model needs none: its
+pairs are made from the words of its world.
 
 [bold]Examples[/bold]
 
@@ -121,14 +121,14 @@ def _pair_in(line: str) -> Pair:
     try:
         values = json.loads(line)
     except ValueError as error:
-        raise BadRequest(f"This is no JSON ({error}).") from error
+        raise BadRequest(f"This is not JSON ({error}).") from error
     if not isinstance(values, dict) or set(values) != {"kind", "a", "b", "match"}:
-        raise BadRequest('This is no pair: write {"kind": "object", "a": "...", "b": "...", "match": true}.')
+        raise BadRequest('This is not a pair: write {"kind": "object", "a": "...", "b": "...", "match": true}.')
     kind, a, b, match = (values[name] for name in ("kind", "a", "b", "match"))
     if kind not in KINDS:
         raise BadRequest(f"Unknown kind {kind!r}: choose one of {', '.join(KINDS)}.")
     if not all(isinstance(text, str) and text.strip() for text in (a, b)):
-        raise BadRequest("a and b are phrases, and neither may be empty.")
+        raise BadRequest("a and b must be phrases that are not empty.")
     if not isinstance(match, bool):
         raise BadRequest(f"match is true or false, not {match!r}.")
     return Pair(kind, a, b, match)

@@ -37,7 +37,7 @@ RM_HELP = """Remove entries, pinned ones too, with their latents and previews. A
 
   python app.py cache rm --prompt "my cat" --yes
 """
-BUDGET_HELP = """Show how many bytes latents may take, or set it, for every program that shares the cache.
+BUDGET_HELP = """Show or set how many bytes latents may take, for every program that shares the cache.
 
 [bold]Examples[/bold]
 

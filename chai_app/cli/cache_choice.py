@@ -83,7 +83,7 @@ def agreed(question: str, console: Console) -> bool:
     except typer.Abort as error:
         if sys.stdin.isatty():
             raise KeyboardInterrupt from error
-        raise BadRequest("Nobody is there to answer, so nothing was changed: add --yes to do it unasked.") from error
+        raise BadRequest("Nobody can answer here, so nothing was changed: add --yes to skip the question.") from error
 
 
 def entries_called(cache: LatentCache, ids: Sequence[str]) -> list[Entry]:

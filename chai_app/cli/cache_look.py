@@ -62,7 +62,7 @@ def show(
     id: Annotated[str, typer.Argument(metavar="ID", help="As printed by ls; the first digits are enough.")],
     json_file: options.JsonFile = None,
 ) -> None:
-    """Tell everything about one entry."""
+    """Show everything about one entry."""
     check_json_file(json_file)
     with opened(read_only=True) as cache:
         (entry,) = entries_called(cache, [id])

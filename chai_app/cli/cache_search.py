@@ -16,7 +16,7 @@ from .cache_choice import OfModel, embedder_of, opened, unknown_words
 from .cache_show import EMPTY, short_id, told, wide_console
 from .show import check_json_file, shortened, write_json
 
-HELP = """Find entries by what they mean: those most alike first, then those whose prompt has the words.
+HELP = """Find entries by meaning: the most similar first, then those whose prompt has the words.
 
 [bold]Example[/bold]
 
@@ -28,10 +28,10 @@ _MOST = 1_000
 def search(
     words: Annotated[list[str], typer.Argument(metavar="WORDS", help="A thing, a place, or a whole prompt.")],
     kind: Annotated[
-        str | None, typer.Option("--kind", help="Compare with objects, scenes or prompts alone: object, scene, prompt.")
+        str | None, typer.Option("--kind", help="Compare only with one kind: object, scene, prompt.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=_MOST, help="How many of either.")] = 8,
-    matches: Annotated[bool, typer.Option("--matches", help="Only what a lookup would take for the same.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=_MOST, help="How many of each.")] = 8,
+    matches: Annotated[bool, typer.Option("--matches", help="Only what a lookup would accept.")] = False,
     model: OfModel = DEMO,
     json_file: options.JsonFile = None,
 ) -> None:

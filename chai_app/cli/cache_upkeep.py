@@ -17,7 +17,7 @@ from .cache_choice import Before, OfEntity, OfModel, OfPrompt, Since, check_targ
 from .cache_show import EMPTY, entries_in_words, print_entries, wide_console
 from .show import check_json_file, write_json
 
-EXPORT_HELP = """Write entries into one file, which import brings into another cache.
+EXPORT_HELP = """Write entries into one file, for import into another cache.
 
 [bold]Examples[/bold]
 
@@ -31,7 +31,7 @@ def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Do not read the latents, only look at their files.")] = False,
     json_file: options.JsonFile = None,
 ) -> None:
-    """Look whether everything is as it should be. Exit code 1 means it is not."""
+    """Check the cache. Exit code 1 means that something is wrong."""
     check_json_file(json_file)
     console = wide_console(json_file)
     with opened(read_only=True) as cache, console.status("looking at every entry"):
@@ -48,7 +48,7 @@ def verify(
 
 
 def upgrade(json_file: options.JsonFile = None) -> None:
-    """Bring a cache that an older version of this program wrote up to date. Making a video does so, too."""
+    """Upgrade a cache from an older version of this program. Making a video does it, too."""
     check_json_file(json_file)
     console = wide_console(json_file)
     with opened() as cache:
@@ -58,7 +58,7 @@ def upgrade(json_file: options.JsonFile = None) -> None:
 
 
 def repair(model: OfModel = "demo", json_file: options.JsonFile = None) -> None:
-    """Put right what verify finds. Entries whose latents are damaged leave; the damaged file is set aside."""
+    """Fix what verify finds. Entries with damaged latents are removed; the damaged file is set aside."""
     check_json_file(json_file)
     console = wide_console(json_file)
     embedder = None
@@ -73,7 +73,7 @@ def repair(model: OfModel = "demo", json_file: options.JsonFile = None) -> None:
 
 
 def rebuild(json_file: options.JsonFile = None) -> None:
-    """Make the indexes, by which entries are found, anew."""
+    """Rebuild the indexes that find entries."""
     check_json_file(json_file)
     console = wide_console(json_file)
     with opened() as cache, console.status("building the indexes"):
@@ -114,7 +114,7 @@ def import_archive(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What export has written.")],
     json_file: options.JsonFile = None,
 ) -> None:
-    """Take entries out of a file, after all of it was checked. Older entries leave if room is needed."""
+    """Add the entries of a file, after checking all of it. Older entries leave if room is needed."""
     check_json_file(json_file)
     console = wide_console(json_file)
     with opened() as cache, console.status("checking"):

@@ -41,7 +41,7 @@ def models(json_file: options.JsonFile = None) -> None:
 
 
 def doctor(json_file: options.JsonFile = None) -> None:
-    """Examine this machine: versions, device, codecs, models, folders. Exit code 1 means not healthy."""
+    """Check this machine: versions, device, codecs, models, folders. Exit code 1 means not healthy."""
     from ..doctor import examine, is_healthy
 
     check_json_file(json_file)

@@ -89,7 +89,7 @@ def next_number(
     digits = number.replace(",", "")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > _MOST_DIGITS:
         raise BadRequest(
-            f"{number!r} is no whole number of up to {_MOST_DIGITS:,} digits: write it in digits, as in 999."
+            f"{number!r} is not a whole number of at most {_MOST_DIGITS:,} digits: write it in digits, as in 999."
         )
     counted = count_on(shipped_counter(), int(digits), times)
     rows: list[dict[str, Any]] = []
@@ -116,4 +116,4 @@ def _count(text: str) -> int:
         return number
     if words in RANGES:
         return CountRange(*RANGES[words])
-    raise BadRequest(f'{text!r} is no count: write it in digits or words, such as 3, "two dozen" or several.')
+    raise BadRequest(f'{text!r} is not a count: write it in digits or words, such as 3, "two dozen" or several.')

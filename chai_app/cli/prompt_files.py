@@ -85,7 +85,7 @@ def _json_fields(text: str, more: Mapping[str, Any] | None = None) -> dict[str, 
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"This is no JSON ({error}).") from error
+        raise BadRequest(f"This is not JSON ({error}).") from error
     if not isinstance(values, Mapping):
-        raise BadRequest('This is no JSON object: write {"prompt": "...", ...}.')
+        raise BadRequest('This is not a JSON object: write {"prompt": "...", ...}.')
     return options.fields_from_json({**values, **(more or {})})

@@ -103,7 +103,7 @@ class Donors:
 
     def _named(self, ids: list[str], fast: int, shape: Shape) -> Reuse:
         if not self._is_there:
-            raise BadRequest(f"There is no entry {ids[0]}, for the cache is empty: say auto, full or fast.")
+            raise BadRequest(f"There is no entry {ids[0]}, because the cache is empty: say auto, full or fast.")
         if len(ids) > MOST_DONORS:
             raise BadRequest(f"{len(ids)} entries are too many to attend to: name {MOST_DONORS} at most.")
         donors = []

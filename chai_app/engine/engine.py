@@ -105,8 +105,8 @@ class Engine:
             request = replace(request, seed=secrets.randbelow(2**32))
         if request.acceleration == "magcache" and not ratios_of(model, self.settings):
             raise BadRequest(
-                f"MagCache needs to know {name}, which was not measured here: run {PROGRAM} bench magcache --model "
-                f"{name} --save, or choose first-block."
+                f"MagCache has no figures for {name}: run {PROGRAM} bench magcache --model {name} --save, or choose "
+                f"first-block."
             )
         earlier_frames, notes = look_at_start(request)
         check_room(request, model, earlier_frames)

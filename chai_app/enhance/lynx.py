@@ -7,7 +7,7 @@ by how near it comes to the token's best; experts with few confident votes give 
 Source: arXiv 2411.08982, AffinityBinning. Two things are ours. The dial: where the paper reads one threshold off the
 scores, it moves that threshold through their distribution. And the votes: the square of the weight that a token gives
 an expert, which is what leaving the expert out costs that token in squared error; with the same number of experts it
-loses less than the paper's bins of log-ratios (docs/enhance.md). Those are here too, as `votes="binned"`.
+loses less than the paper's bins of log-ratios (docs/history/enhance.md). Those are here too, as `votes="binned"`.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def find(name: str, settings: Settings) -> tuple[Path, Manner]:
         if (folder / "config.json").is_file():
             return folder, read_manner(folder)
         if folder.is_dir():
-            raise DamagedCheckpoint(f"{folder} is no language model: it has no config.json.")
+            raise DamagedCheckpoint(f"{folder} is not a language model: it has no config.json.")
     published = PUBLISHED.get(name)
     if published is None and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         known = ", ".join((DEMO, *PUBLISHED))

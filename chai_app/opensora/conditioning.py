@@ -86,8 +86,8 @@ def place(latents: Tensor, given: Tensor, condition: FrameCondition) -> tuple[Te
     length = min(total - target, available - source, available if condition.length is None else condition.length)
     if length < 1 or source < 0 or target < 0:
         raise BadRequest(
-            f"None of the given frames comes to lie within the video: it has {total} latent frames, and of {available} "
-            f"given ones, those from {condition.source_start} on were to go to {condition.target_start}."
+            f"None of the given frames would be inside the video: it has {total} latent frames, and of {available} "
+            f"given ones, those from {condition.source_start} on would begin at {condition.target_start}."
         )
     where = slice(target, target + length)
     latents = latents.clone()

@@ -131,9 +131,7 @@ def restore(path: Path, settings: Settings) -> Restored:
     """
     request, report = settings_in(path)
     if request is None:
-        raise BadRequest(
-            f"{path.name} carries no settings: only a file that was made here, and not changed since, does."
-        )
+        raise BadRequest(f"{path.name} carries no settings: choose a file that was made here and not changed since.")
     notes: list[str] = []
     lost: dict[str, None] = {}
     for name, words in (("image", "The picture it started from"), ("extend", "The video it went on from")):

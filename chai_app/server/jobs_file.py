@@ -58,8 +58,8 @@ class JobsFile:
             return []
         except OSError as error:
             raise CannotRead(
-                f"{self.path} cannot be read just now ({error.strerror}), and the queue is in it: see who has it, and "
-                f"start again."
+                f"The queue in {self.path} cannot be read just now ({error.strerror}): close the program that "
+                f"holds it, or check its permissions, and start again."
             ) from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             aside = self.path.with_suffix(".unreadable.json")

@@ -32,10 +32,10 @@ def test_the_network_counts_on_from_any_length():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["alike", "3", "many"], "'many' is no count: write it in digits or words"),
+        (["alike", "3", "many"], "'many' is not a count: write it in digits or words"),
         (["next", "-1"], ""),
-        (["next", "3.5"], "'3.5' is no whole number of up to 1,000 digits"),
-        (["next", "9" * 1001], "is no whole number of up to 1,000 digits"),
+        (["next", "3.5"], "'3.5' is not a whole number of at most 1,000 digits"),
+        (["next", "9" * 1001], "is not a whole number of at most 1,000 digits"),
     ],
 )
 def test_what_cannot_be_read_is_named_in_one_sentence(arguments, sentence):
