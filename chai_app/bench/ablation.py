@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attention import Donor, capture_points
+from ..attention import Donor
 from ..demo.judge import Judge, load_judge
 from ..demo.world import ClipSpec
 from ..errors import BadRequest
@@ -34,6 +34,7 @@ from .header import printed as printed_header
 from .journal import Journal, read_json, write_json
 from .measures import QUESTIONS, Pixels, difference, measured
 from .studio import Made, Studio, Task
+from .variants import KeptSteps, OtherNoise, capture_points
 from .worlds import SEED, Shared, asked_specs, donor_spec, words
 
 DONOR_SEED = 10_000
@@ -41,14 +42,6 @@ BATCH = 8
 BASE = "no cache"
 FULL = Arm("full", "baseline", "", recipe=None)
 KINDS: tuple[Shared, ...] = ("object", "scene", "both", "nothing")
-
-
-class OtherNoise(Donor):
-    """Finished latents under a noise that the run does not know."""
-
-    def at(self, noise_level: float, noise: Tensor) -> Tensor:
-        other = torch.randn(noise.shape[1:], generator=torch.Generator().manual_seed(SEED))
-        return super().at(noise_level, other.to(noise).expand_as(noise))
 
 
 class Bench:
@@ -100,7 +93,7 @@ class Bench:
         kept = {}
         for step, full_step in points.items():
             kept[fast[step - 1]] = self.latents_of(arm.shows, _input_of(full_step))
-        return [Donor(by_noise_level=kept)]
+        return [KeptSteps(self.latents_of(arm.shows, lambda made: made.latents), by_noise_level=kept)]
 
     def make(self, arm: Arm, steps: int) -> Made:
         """The arm's videos, not decoded yet."""
@@ -108,7 +101,8 @@ class Bench:
             return self.donor("answer")
         donors = [] if arm.recipe is None else self.donors(arm, steps)
         start = None if arm.start_level == 1 else self.start(arm)
-        return self.studio.make(self.task, steps, donors, arm.recipe, arm.start_level, start)
+        recipe = arm.recipe_for(self.studio.levels(steps, arm.start_level))
+        return self.studio.make(self.task, steps, donors, recipe, arm.processor, arm.start_level, start)
 
     def start(self, arm: Arm) -> Tensor:
         """The latents that an arm begins with, (B, C, T, h, w); where it attends, the mean of all, as in hits."""

@@ -22,8 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..attention import PAPER, Donor, Recipe, cache_attention
-from ..attention.cache_attention import Reuse
+from ..attention import PAPER, Donor, Recipe, Reuse, cache_attention
 from ..demo.objects import PAINT
 from ..demo.world import ClipSpec
 from ..opensora.attention import OpenSoraSelfAttention
@@ -48,7 +47,7 @@ def weights_of(reuse: Reuse, attn: OpenSoraSelfAttention, block: int = 0) -> Ite
     noted: list[tuple[Tensor, Tensor]] = []
 
     def note(_module: Any, arguments: tuple[Tensor, ...]) -> None:
-        hidden_states, tokens = arguments[0], reuse.tokens(block)
+        hidden_states, tokens = arguments[0], reuse.shown(block)
         if tokens is not None:
             query, key, _ = attn.queries_keys_values(hidden_states, tokens)
             _, own, _ = attn.queries_keys_values(hidden_states)

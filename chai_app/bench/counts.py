@@ -42,7 +42,7 @@ SEED = 29
 QUESTIONS = ("count", "object", "colour", "motion")
 _WORDS = ("a", "two", "three")
 _RESAMPLES = 2_000
-RECIPES = {"default": DEFAULT} | {name: arm.recipe for name, arm in ABLATION.items() if arm.recipe is not None}
+RECIPES = {"default": DEFAULT} | {name: arm.recipe for name, arm in ABLATION.items() if arm.is_plain}
 ARMS: tuple[CountGate | str, ...] = ("full", "off", "equal", "on")
 
 

@@ -22,7 +22,7 @@ def bench():
 
 def test_the_arms_differ_from_one_another_and_hold_the_paper_and_its_ends():
     arms = list(ARMS.values())
-    ways = {(arm.shows, arm.kind, arm.recipe, arm.start_level) for arm in arms}
+    ways = {(arm.shows, arm.kind, arm.recipe, arm.processor, arm.levels, arm.start_level) for arm in arms}
     assert len(ways) == len(arms)
     assert ARMS["paper"].recipe == PAPER
     assert ARMS["paper"].kind == "steps"
