@@ -24,6 +24,7 @@ from diffusers.hooks.hooks import BaseState, CacheContext, HookRegistry, ModelHo
 from torch import Tensor
 
 from ..opensora.attention import OpenSoraAttnProcessor, attend
+from ..opensora.cache_hooks import past_techniques
 from ..opensora.transformer import OpenSoraTransformer3DModel
 from .donor import Donor
 
@@ -85,11 +86,11 @@ class CacheAttentionProcessor(OpenSoraAttnProcessor):
         donors = self.reuse.shown(self.block)  # (B*T, donors*S, D)
         if donors is None or donors.shape[0] != hidden_states.shape[0]:
             return super().__call__(attn, hidden_states, *args, **kwargs)
-        query, *own = attn.queries_keys_values(hidden_states)  # (B*T, S, H, head width) each
-        _, *theirs = attn.queries_keys_values(donors)  # (B*T, donors*S, H, head width) each
-        out = self.answer(query, tuple(own), tuple(theirs))
+        query, own_key, own_value = attn.queries_keys_values(hidden_states)  # (B*T, S, H, head width) each
+        _, key, value = attn.queries_keys_values(donors)  # (B*T, donors*S, H, head width) each
+        out = self.answer(query, (own_key, own_value), (key, value))
         if self.reuse.given is not None:  # frames that are given have nothing to ask for
-            out = torch.where(self.reuse.given, self.attend(query, tuple(own)), out)
+            out = torch.where(self.reuse.given, self.attend(query, (own_key, own_value)), out)
         self.reuse.count()
         return cast("Tensor", attn.proj(out.flatten(2)))
 
@@ -99,8 +100,8 @@ class CacheAttentionProcessor(OpenSoraAttnProcessor):
             return self.attend(query, theirs)
         seen = self.reuse.seen
         mask = None if seen is None else torch.cat([seen.new_ones(own[0].shape[:2]), seen], dim=1)
-        key, value = (torch.cat(pair, dim=1) for pair in zip(own, theirs, strict=True))
-        return self.attend(query, (key, value), mask)
+        both = torch.cat([own[0], theirs[0]], dim=1), torch.cat([own[1], theirs[1]], dim=1)
+        return self.attend(query, both, mask)
 
     def attend(self, query: Tensor, keys_values: KeysValues, mask: Tensor | None = None) -> Tensor:
         """Softmax attention by the kernel that this block is set to."""
@@ -166,8 +167,7 @@ class Reuse(ModelHook):
             self._tokens = self._lasting or self._tokens_of_donors(module, call)
             self.seen = self._seen_tokens(module, call["hidden_states"]) if self.recipe.masked else None
             moving = call.get("frame_mask")
-            is_all_moving = moving is None or bool(moving.all())
-            self.given = None if is_all_moving else ~moving.flatten()[:, None, None, None]
+            self.given = None if moving is None or moving.all() else ~moving.flatten()[:, None, None, None]
         return args, kwargs
 
     def _tokens_of_donors(self, model: OpenSoraTransformer3DModel, call: Mapping[str, Any]) -> Mapping[int, Tensor]:
@@ -204,7 +204,8 @@ class Reuse(ModelHook):
         heard: dict[int, Tensor] = {}
         self._heard = heard
         try:
-            type(model).forward(model, **inputs)
+            with past_techniques(model):  # for them, this is no step of the run
+                model(**inputs)
         finally:
             self._heard = None
         self.extra_passes += 1

@@ -1,11 +1,15 @@
 """Cache Attention: what must hold whatever the weights are."""
 
+import contextlib
+import types
+
 import pytest
 import torch
 from attention_kit import LEVELS, SIZE, Mirror, difference, latents, run, show_itself, text
 
 from chai_app.attention import PAPER, Donor, Recipe, cache_attention
 from chai_app.attention.donor import resampled
+from chai_app.opensora.acceleration import accelerated
 
 
 @pytest.mark.parametrize("through", ["embedding", "blocks"])
@@ -264,6 +268,38 @@ def test_through_the_blocks_a_donor_is_heard_as_the_model_itself_would_hear_it(m
             with cache_attention(model, Donor(clean=donor), Recipe(steps=(1,), through=through)):
                 answers.append(model(latents(1), 500.0, text(), **SIZE).sample)
     torch.testing.assert_close(answers[0], answers[1], atol=2e-6, rtol=1e-5)
+
+
+class Empty(Donor):
+    """A donor of which a masked recipe sees nothing."""
+
+    def __init__(self):
+        super().__init__(clean=latents(2), mask=torch.zeros(1, 3, 3, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("technique", ["pab", "first-block", "magcache", "taylorseer"])
+@pytest.mark.parametrize("donor_level", [None, 0.1])
+def test_for_a_technique_that_skips_work_the_donors_pass_is_no_step_of_the_run(model, technique, donor_level):
+    """Else it would take the donor for what came before, and leave out other steps than without one."""
+    pipeline = types.SimpleNamespace(transformer=model, current_timestep=500.0)
+    recipe = Recipe(
+        steps=(2, 3, 4), blocks=(1,), own_keys="joined", through="blocks", masked=True, donor_level=donor_level
+    )
+    ran, found = [], []
+    handle = model.transformer_blocks[3].mlp.register_forward_pre_hook(lambda *_: ran.append(True))
+    for donors in ((), (Empty(),)):
+        ran.clear()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(accelerated(pipeline, technique, len(LEVELS), [1.0] * len(LEVELS)))
+            if donors:
+                reuse = stack.enter_context(cache_attention(model, donors, recipe))
+            found.append((run(model, latents(1)), len(ran)))
+    handle.remove()
+    (plain, ran_plain), (reused, ran_reused) = found
+    assert reuse.extra_passes == (1 if donor_level else 3)
+    assert ran_reused - reuse.extra_passes == ran_plain
+    for a, b in zip(plain, reused, strict=True):
+        torch.testing.assert_close(b, a, atol=2e-5, rtol=1e-4)
 
 
 JOINED = Recipe(steps=(2, 3), blocks=(1,), own_keys="joined", through="blocks", donor_level=0.1)
