@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from ..attention import PAPER, CacheAttentionProcessor, Recipe
+from .runner import Arm
 from .variants import ByLikeness, ConditionalHalf, HalfAndHalf
 
 Shows = Literal["hit", "object", "scene", "both", "nothing", "answer", "object and scene", ""]
@@ -16,7 +17,7 @@ OTHER_SHAPES: tuple[Kind, ...] = ("48 px", "96 px", "9 frames")
 
 
 @dataclass(frozen=True)
-class Arm:
+class Way:
     """One way to make a video in few steps.
 
     shows: what the donor shares with the prompt. "hit" is the object or the scene, by turns, as entity matching finds
@@ -32,8 +33,6 @@ class Arm:
         nothing else is gained.
     """
 
-    name: str
-    group: str
     shows: Shows = "hit"
     kind: Kind = "clean"
     recipe: Recipe | None = PAPER
@@ -56,48 +55,50 @@ class Arm:
 
 
 def _arms() -> list[Arm]:
-    arms = [Arm("no cache", "baseline", "", recipe=None), Arm("paper", "baseline", kind="steps")]
-    arms += [Arm("clean re-noised", "donor kind")]
-    arms += [Arm("clean, other noise", "donor kind", kind="other noise")]
-    arms += [Arm(f"donor of {kind}", "donor kind", kind=kind) for kind in OTHER_SHAPES]
-    arms += [Arm("two donors joined", "donor kind", "object and scene")]
-    arms += [Arm(f"shares {shows}", "relevance", shows) for shows in ("object", "scene", "both", "nothing")]
-    arms += [Arm("the answer itself", "relevance", "answer")]
-    windows = {"levels from 0.8": (0.8, 1.0), "levels from 0.6": (0.6, 1.0), "levels up to 0.6": (0.0, 0.6)}
-    windows["all steps from 2"] = (0.0, 1.0)
-    arms += [Arm(name, "steps", levels=levels) for name, levels in windows.items()]
-    arms += [Arm("step 2 alone", "steps", recipe=replace(PAPER, steps=(2,)))]
-    arms += [
-        Arm("all blocks", "blocks", recipe=replace(PAPER, blocks=(0, 1, 2, 3))),
-        Arm("blocks 2 to 4", "blocks", recipe=replace(PAPER, blocks=(1, 2, 3))),
-        Arm("all blocks, donor through them", "blocks", recipe=replace(PAPER, blocks=(0, 1, 2, 3), through="blocks")),
-        Arm(
-            "the same, joined", "blocks",
-            recipe=replace(PAPER, blocks=(0, 1, 2, 3), through="blocks", own_keys="joined"),
-        ),
-    ]  # fmt: skip
-    arms += [Arm("conditional half alone", "guidance", processor=ConditionalHalf)]
-    arms += [
-        Arm("joined", "own keys", recipe=replace(PAPER, own_keys="joined")),
-        Arm("blended, 0.5", "own keys", processor=HalfAndHalf),
-        Arm("blended by likeness", "own keys", processor=ByLikeness),
-        Arm("joined, levels from 0.6", "own keys", recipe=replace(PAPER, own_keys="joined"), levels=(0.6, 1.0)),
-        Arm("joined, shares nothing", "own keys", "nothing", recipe=replace(PAPER, own_keys="joined")),
-    ]
-    arms += [
-        Arm("donor at 0.4", "donor noise", recipe=replace(PAPER, donor_level=0.4)),
-        Arm("donor clean", "donor noise", recipe=replace(PAPER, donor_level=0.0)),
-        Arm("donor clean, joined", "donor noise", recipe=replace(PAPER, donor_level=0.0, own_keys="joined")),
-    ]
+    arms = []
+
+    def add(group: str, name: str, **way: Any) -> None:
+        arms.append(Arm(name, group, Way(**way)))
+
+    add("baseline", "no cache", shows="", recipe=None)
+    add("baseline", "paper", kind="steps")
+    add("donor kind", "clean re-noised")
+    add("donor kind", "clean, other noise", kind="other noise")
+    for kind in OTHER_SHAPES:
+        add("donor kind", f"donor of {kind}", kind=kind)
+    add("donor kind", "two donors joined", shows="object and scene")
+    for shows in ("object", "scene", "both", "nothing"):
+        add("relevance", f"shares {shows}", shows=shows)
+    add("relevance", "the answer itself", shows="answer")
+    add("steps", "levels from 0.8", levels=(0.8, 1.0))
+    add("steps", "levels from 0.6", levels=(0.6, 1.0))
+    add("steps", "levels up to 0.6", levels=(0.0, 0.6))
+    add("steps", "all steps from 2", levels=(0.0, 1.0))
+    add("steps", "step 2 alone", recipe=replace(PAPER, steps=(2,)))
+    all_blocks, joined = replace(PAPER, blocks=(0, 1, 2, 3)), replace(PAPER, own_keys="joined")
+    through = replace(all_blocks, through="blocks")
+    add("blocks", "all blocks", recipe=all_blocks)
+    add("blocks", "blocks 2 to 4", recipe=replace(PAPER, blocks=(1, 2, 3)))
+    add("blocks", "all blocks, donor through them", recipe=through)
+    add("blocks", "the same, joined", recipe=replace(through, own_keys="joined"))
+    add("guidance", "conditional half alone", processor=ConditionalHalf)
+    add("own keys", "joined", recipe=joined)
+    add("own keys", "blended, 0.5", processor=HalfAndHalf)
+    add("own keys", "blended by likeness", processor=ByLikeness)
+    add("own keys", "joined, levels from 0.6", recipe=joined, levels=(0.6, 1.0))
+    add("own keys", "joined, shares nothing", shows="nothing", recipe=joined)
+    add("donor noise", "donor at 0.4", recipe=replace(PAPER, donor_level=0.4))
+    add("donor noise", "donor clean", recipe=replace(PAPER, donor_level=0.0))
+    add("donor noise", "donor clean, joined", recipe=replace(joined, donor_level=0.0))
     start, levels = "start below all noise", (0.95, 0.85, 0.75)
-    arms += [Arm(f"start at {level:g}, no donor", start, "", recipe=None, start_level=level) for level in levels]
-    arms += [Arm(f"start at {level:g}", start, recipe=None, start_level=level) for level in levels]
-    arms += [
-        Arm(f"start at 0.85, shares {shows}", start, shows, recipe=None, start_level=0.85)
-        for shows in ("object", "scene", "both", "nothing")
-    ]
-    arms += [Arm("start at 0.85, two donors", start, "object and scene", recipe=None, start_level=0.85)]
-    arms += [Arm("start at 0.85, attention too", start, start_level=0.85)]
+    for level in levels:
+        add(start, f"start at {level:g}, no donor", shows="", recipe=None, start_level=level)
+    for level in levels:
+        add(start, f"start at {level:g}", recipe=None, start_level=level)
+    for shows in ("object", "scene", "both", "nothing"):
+        add(start, f"start at 0.85, shares {shows}", shows=shows, recipe=None, start_level=0.85)
+    add(start, "start at 0.85, two donors", shows="object and scene", recipe=None, start_level=0.85)
+    add(start, "start at 0.85, attention too", start_level=0.85)
     return arms
 
 

@@ -51,7 +51,7 @@ class Studio:
         keep_freed_memory()
         model = find_model(MODEL, Settings.from_environment())
         loaded = load(model, Machine("cpu", "fp32"), Settings.from_environment())
-        self.pipeline, self.fingerprint, self.defaults = loaded.pipeline, loaded.fingerprint, model.defaults
+        self.pipeline, self.defaults = loaded.pipeline, model.defaults
         frames = self.pipeline.vae.num_latent_frames(self.defaults.num_frames)
         d, base_size = self.defaults, self.pipeline.transformer.config.input_sq_size
         self._shift = timestep_shift(d.height, d.width, d.num_frames, frames, base_size)
@@ -104,8 +104,9 @@ class Studio:
         with ExitStack() as stack:
             reuse = None
             if donors and recipe is not None:
-                attending = cache_attention(pipeline.transformer, donors, recipe, start_level, processor)
-                reuse = stack.enter_context(attending)
+                reuse = stack.enter_context(
+                    cache_attention(pipeline.transformer, donors, recipe, start_level, processor)
+                )
             latents = pipeline.denoise(latents, task.text, None, d.guidance_scale, size, on_step)
         return Made(latents, inputs, steps + (reuse.extra_passes if reuse else 0))
 
