@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from chai_app.bench.magcache import main
+from chai_app.bench.runner import run
 from chai_app.engine import Engine
 from chai_app.errors import BadRequest
 from chai_app.models import find_model
@@ -62,7 +62,7 @@ def test_a_model_that_was_not_measured_is_refused_and_once_measured_runs(tiny_mo
     request = GenerationRequest(PROMPT, seed=1, acceleration="magcache", num_inference_steps=8, is_private=True)
     with pytest.raises(BadRequest, match=r"bench magcache --model .*tiny --save, or choose first-block"):
         Engine(name).plan(request)
-    main(["--model", name, "--prompts", "2", "--save"])
+    run("magcache", ["--model", name, "--prompts", "2", "--save"])
     told = capsys.readouterr().out
     assert "| 1 | 1.000 | 0.000 |" in told and FILE in told
     engine = Engine(name)
@@ -73,4 +73,4 @@ def test_the_published_weights_have_no_folder_to_write_into(monkeypatch, tiny_mo
     model = find_model(str(tiny_model_folder), Settings.from_environment())
     monkeypatch.setattr("chai_app.bench.magcache.find_model", lambda *_: type(model)("opensora-1.2", "", model.parts))
     with pytest.raises(BadRequest, match=r"opensora-1\.2 has no folder with a chai\.json to write into: use --save"):
-        main(["--model", "opensora-1.2", "--ship"])
+        run("magcache", ["--model", "opensora-1.2", "--ship"])

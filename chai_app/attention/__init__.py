@@ -1,17 +1,6 @@
 """Cache Attention: the first spatial self-attention attends to the latents of an earlier video."""
 
-from .cache_attention import CacheAttentionProcessor, Reuse, cache_attention
-from .capture import capture_points
+from .cache_attention import DEFAULT, PAPER, CacheAttentionProcessor, Recipe, Reuse, cache_attention
 from .donor import Donor
-from .recipe import DEFAULT, PAPER, Recipe
 
-__all__ = [
-    "DEFAULT",
-    "PAPER",
-    "CacheAttentionProcessor",
-    "Donor",
-    "Recipe",
-    "Reuse",
-    "cache_attention",
-    "capture_points",
-]
+__all__ = ["DEFAULT", "PAPER", "CacheAttentionProcessor", "Donor", "Recipe", "Reuse", "cache_attention"]

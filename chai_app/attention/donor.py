@@ -1,12 +1,11 @@
 """What an earlier video gives: its latents, at the noise level of the step that asks for them.
 
-Two kinds. The paper's keeps the latents that the donor's own run went through at three steps. The other keeps the
-finished latents alone and puts noise on them again: a third of the bytes, and any schedule can use it.
+The paper keeps the latents that the donor's own run went through at three steps. Here the finished latents alone are
+kept, and noise is put on them again: a third of the bytes, and any schedule can use it (`bench ablation` compares).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,37 +19,25 @@ class Donor:
 
     Args:
         clean: (B, C, T, h, w), finished latents; B is 1, or one donor for each video of a batch.
-        by_noise_level: latents the donor's run had at these noise levels (0 clean to 1 noise), of the same shape.
         mask: (B, T, rows, columns) of tokens, True for those that a masked recipe may look at; None for all.
-    Raises: ValueError if there is nothing, or the shapes differ.
+    Raises: ValueError for latents of another form.
     """
 
-    clean: Tensor | None = None
-    by_noise_level: Mapping[float, Tensor] | None = None
+    clean: Tensor
     mask: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shapes = {tuple(tensor.shape) for tensor in self._tensors()}
-        if len(shapes) != 1 or len(next(iter(shapes))) != 5:
-            raise ValueError(f"a donor has latents (B, C, T, h, w) of one shape, not {sorted(shapes) or 'none'}")
-
-    def _tensors(self) -> list[Tensor]:
-        clean = [] if self.clean is None else [self.clean]
-        return [*clean, *(self.by_noise_level or {}).values()]
+        if self.clean.ndim != 5:
+            raise ValueError(f"a donor has latents (B, C, T, h, w), not {tuple(self.clean.shape)}")
 
     def at(self, noise_level: float, noise: Tensor) -> Tensor:
-        """Latents at a noise level: those of the nearest step that was kept, else the clean ones with noise on them.
+        """Latents at a noise level: the clean ones with noise on them.
 
         Args:
             noise: (B, C, T, h, w), what the run that asks began with: so the donor differs from the run's own latents
                 by content alone. With guidance, every video is there twice.
-        Returns: (B, C, T, h, w) of the shape of `noise`. Another size or duration is resampled; kept steps hold noise
-            of their own, which resampling weakens, so such donors should bring clean latents.
+        Returns: (B, C, T, h, w) of the shape of `noise`; another size or duration is resampled.
         """
-        if self.by_noise_level:
-            nearest = min(self.by_noise_level, key=lambda level: abs(level - noise_level))
-            return resampled(self.by_noise_level[nearest].to(noise), noise.shape)
-        assert self.clean is not None
         return torch.lerp(resampled(self.clean.to(noise), noise.shape), noise, noise_level)
 
     def seen_tokens(self, frames: int, rows: int, columns: int, videos: int) -> Tensor | None:

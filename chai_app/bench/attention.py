@@ -3,38 +3,36 @@
 In each reuse step of a fast run with Cache Attention, the softmax of a spatial block over the donor's tokens:
 how much of it lies on the same place, how much on the donor's object where the query is on the object of the video
 being made, and how sharp it is; beside it the video's own self-attention at the same step. The plot shows the maps of
-one prompt: for each query a small picture, at its place, of what it attends to in the donor's frame.
+one prompt in the middle of the clip: for each query a small picture, at its place, of what it attends to in the
+donor's frame.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..attention import PAPER, Donor, Recipe, cache_attention
-from ..attention.cache_attention import Reuse
+from ..attention import PAPER, Donor, Reuse, cache_attention
 from ..demo.objects import PAINT
-from ..demo.world import ClipSpec
 from ..opensora.attention import OpenSoraSelfAttention
-from .header import header
-from .header import printed as printed_header
-from .journal import write_json
+from .journal import Journal, Sample
 from .measures import Pixels
+from .plots import figure
+from .runner import Bench, Column, Row, in_turns
 from .studio import Studio
+from .warm import fingerprint
 from .worlds import SEED, Shared, asked_specs, donor_spec, words
 
-SHARED: tuple[Shared, ...] = ("object", "scene", "both", "nothing")
 NEAR = 0.25  # of a colour, in units of the way from black to white
 COVERED = 0.15  # share of a cell's pixels that make it a cell of the object
 
@@ -48,7 +46,7 @@ def weights_of(reuse: Reuse, attn: OpenSoraSelfAttention, block: int = 0) -> Ite
     noted: list[tuple[Tensor, Tensor]] = []
 
     def note(_module: Any, arguments: tuple[Tensor, ...]) -> None:
-        hidden_states, tokens = arguments[0], reuse.tokens(block)
+        hidden_states, tokens = arguments[0], reuse.shown(block)
         if tokens is not None:
             query, key, _ = attn.queries_keys_values(hidden_states, tokens)
             _, own, _ = attn.queries_keys_values(hidden_states)
@@ -103,118 +101,126 @@ def shares(weights: NDArray[np.float64], mine: NDArray[np.bool_], theirs: NDArra
     return found
 
 
-def run(studio: Studio, prompts: int, steps: int, full_steps: int, recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """Maps and figures of each prompt, kind of donor and reuse step; `weights` and `frames` are arrays."""
-    transformer = studio.pipeline.transformer
-    block = recipe.blocks[0]
-    attn: Any = transformer.spatial_block(block).attn
-    for i, spec in enumerate(asked_specs(prompts)):
-        task = studio.task([words(spec, i)], [i])
-        full = studio.make(task, full_steps)
-        picture = studio.frames(full.latents)[0]
-        for share in SHARED:
-            donor = donor_spec(spec, Random(f"{SEED} {share} {i}"), share)
-            there = studio.make(studio.task([words(donor, i, share)], [10_000 + i]), full_steps)
-            shown = studio.frames(there.latents)[0]
-            with cache_attention(transformer, Donor(clean=there.latents), recipe) as reuse:
-                with weights_of(reuse, attn, block) as noted:
-                    studio.make(task, steps)
-                done = list(reuse.steps_done)
-            yield from _figures(studio, spec, donor, (i, share), done, noted, (picture, shown), steps)
-        print(f"{i + 1} of {prompts} prompts", file=sys.stderr, flush=True)
-
-
-def _figures(
-    studio: Studio,
-    spec: ClipSpec,
-    donor: ClipSpec,
-    which: tuple[int, str],
-    done: list[int],
-    noted: list[tuple[Tensor, Tensor]],
-    frames: tuple[Pixels, Pixels],
-    steps: int,
-) -> Iterator[dict[str, Any]]:
-    levels, latent_frames = studio.levels(steps), studio.pipeline.vae.num_latent_frames(studio.defaults.num_frames)
-    patch = studio.pipeline.transformer.config.patch_size
-    ratio = studio.pipeline.vae.spatial_compression_ratio
-    grid = (studio.defaults.height // ratio // patch[1], studio.defaults.width // ratio // patch[2])
-    mine = object_cells(frames[0], spec.things[0].colour, latent_frames, grid)
-    theirs = object_cells(frames[1], donor.things[0].colour, latent_frames, grid)
-    for step, pair in zip(done, noted, strict=True):
-        # The second half of the guidance batch is the one that has read the prompt.
-        to_donor, to_self = (each[-latent_frames:].double().numpy() for each in pair)
-        yield {
-            "prompt": which[0],
-            "shares": which[1],
-            "step": step,
-            "level": levels[step - 1],
-            "donor": shares(to_donor, mine, theirs),
-            "own": shares(to_self, mine, mine),
-            "weights": to_donor,
-            "frames": frames,
-            "grid": grid,
-        }
-
-
-def rows(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over prompts: a line for each kind of donor and step, with the self-attention of the step beside it."""
-    lines = []
-    for share, step in dict.fromkeys((each["shares"], each["step"]) for each in found):
-        some = [each for each in found if (each["shares"], each["step"]) == (share, step)]
-        line: dict[str, Any] = {"shares": share, "step": step, "level": some[0]["level"], "n": len(some)}
-        for who in ("donor", "own"):
-            for key in some[0][who]:
-                values = np.array([each[who][key] for each in some])
-                seen = values[~np.isnan(values)]
-                line[f"{who}_{key}"] = float(seen.mean()) if len(seen) else None
-        lines.append(line)
-    return lines
-
-
-def printed(table: Sequence[dict[str, Any]]) -> str:
-    lines = [
-        "| donor shares | step | noise level | n | on the same place, times chance: donor | own "
-        "| object's queries on the object, times chance: donor | own | other queries on the object: donor "
-        "| entropy: donor | own |",
-        "| --- |" + " --- |" * 10,
-    ]
-    names = [
-        "donor_same_place_over_chance", "own_same_place_over_chance", "donor_object_to_object",
-        "own_object_to_object", "donor_elsewhere_to_object", "donor_entropy", "own_entropy",
-    ]  # fmt: skip
-    for row in table:
-        values = ("" if row[name] is None else f"{row[name]:.2f}" for name in names)
-        lines.append(
-            f"| {row['shares']} | {row['step']} | {row['level']:.2f} | {row['n']} | " + " | ".join(values) + " |"
-        )
-    return "\n".join(lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="bench attention", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--prompts", type=int, default=12)
     parser.add_argument("--steps", type=int, default=8, help="of the fast run")
     parser.add_argument("--full-steps", type=int, default=30)
     parser.add_argument("--block", type=int, default=0, choices=range(4), help="spatial block that attends")
-    parser.add_argument("--json", type=Path, help="write the table here")
-    parser.add_argument("--plot", type=Path, help="draw the maps of one prompt here")
-    parser.add_argument("--show", type=int, default=0, metavar="PROMPT", help="which one, from 0")
-    chosen = parser.parse_args(arguments)
-    told = header("attention", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
-    print(printed_header(told), flush=True)
+    parser.add_argument("--show", type=int, default=0, metavar="PROMPT", help="which one the plot shows, from 0")
+
+
+def settings(options: Namespace) -> dict[str, Any]:
+    names = ("steps", "full_steps", "block", "show")
+    return {"model": fingerprint(), **{name: getattr(options, name) for name in names}}
+
+
+def run(options: Namespace, journal: Journal) -> None:
+    """An arm is what the donor shares; a sample holds all reuse steps."""
+    studio, specs, block = Studio(), asked_specs(options.prompts), options.block
+    transformer, d = studio.pipeline.transformer, studio.defaults
     # A deeper block would not know what to do with tokens that come straight from the embedding.
-    recipe = replace(PAPER, blocks=(chosen.block,), through="blocks" if chosen.block else "embedding")
-    found = list(run(Studio(), chosen.prompts, chosen.steps, chosen.full_steps, recipe))
-    table = rows(found)
-    print(printed(table))
-    write_json(chosen.json, {"header": told, "table": table})
-    if chosen.plot:
-        from .map_plots import draw_maps
+    recipe = replace(PAPER, blocks=(block,), through="blocks" if block else "embedding")
+    attn: Any = transformer.spatial_block(block).attn
+    latent_frames = studio.pipeline.vae.num_latent_frames(d.num_frames)
+    cell = studio.pipeline.vae.spatial_compression_ratio * transformer.config.patch_size[1]
+    grid, levels = (d.height // cell, d.width // cell), studio.levels(options.steps)
 
-        draw_maps([each for each in found if each["prompt"] == chosen.show], chosen.plot)
+    def make(i: int, arms: Sequence[Shared]) -> Iterator[Sample]:
+        spec, task = specs[i], studio.task([words(specs[i], i)], [i])
+        picture = studio.frames(studio.make(task, options.full_steps).latents)[0]
+        mine = object_cells(picture, spec.things[0].colour, latent_frames, grid)
+        for share in arms:
+            donor = donor_spec(spec, Random(f"{SEED} {share} {i}"), share)
+            there = studio.make(studio.task([words(donor, i, share)], [10_000 + i]), options.full_steps)
+            shown = studio.frames(there.latents)[0]
+            theirs = object_cells(shown, donor.things[0].colour, latent_frames, grid)
+            with (
+                cache_attention(transformer, Donor(there.latents), recipe) as reuse,
+                weights_of(reuse, attn, block) as noted,
+            ):
+                studio.make(task, options.steps)
+            steps = []
+            for step, pair in zip(reuse.steps_done, noted, strict=True):
+                # The second half of the guidance batch is the one that has read the prompt.
+                to_donor, to_self = (each[-latent_frames:].double().numpy() for each in pair)
+                found = {"donor": shares(to_donor, mine, theirs), "own": shares(to_self, mine, mine)}
+                maps = {"map": to_donor[latent_frames // 2].round(5).tolist()} if i == options.show else {}
+                steps.append({"step": step, "level": levels[step - 1], **found, **maps})
+            middle = len(picture) // 2
+            pictures = {"pictures": [picture[middle].tolist(), shown[middle].tolist()]} if i == options.show else {}
+            yield {"arm": share, "steps": steps, "grid": grid, **pictures}
+
+    in_turns(journal, get_args(Shared), range(options.prompts), make)
 
 
-if __name__ == "__main__":
-    main()
+def rows(samples: Sequence[Sample], _settings: Mapping[str, Any]) -> list[Row]:
+    """Means over prompts: a row for each kind of donor and step, with the self-attention of the step beside it."""
+    found = [{"shares": sample["arm"], **step} for sample in samples for step in sample["steps"]]
+    table = []
+    for share in get_args(Shared):
+        for step in dict.fromkeys(each["step"] for each in found):
+            some = [each for each in found if (each["shares"], each["step"]) == (share, step)]
+            row: Row = {"shares": share, "step": step, "level": some[0]["level"], "n": len(some)}
+            for who in ("donor", "own"):
+                for key in some[0][who]:
+                    values = np.array([each[who][key] for each in some])
+                    seen = values[~np.isnan(values)]
+                    row[f"{who}_{key}"] = float(seen.mean()) if len(seen) else None
+            table.append(row)
+    return table
+
+
+def draw(_rows: list[Row], samples: Sequence[Sample], path: Path) -> None:
+    """A row for each kind of donor: the video, the donor, then for each reuse step a mosaic in which every cell is a
+    query's map over the donor's cells."""
+    shown = {sample["arm"]: sample for sample in samples if "pictures" in sample}
+    steps = next(iter(shown.values()))["steps"]
+    most = max(np.max(step["map"]) for sample in shown.values() for step in sample["steps"])
+    shape = (len(shown), 2 + len(steps))
+    with figure(path, *shape, figsize=(2.2 * shape[1], 2.3 * shape[0]), squeeze=False) as (drawing, axes):
+        for line, (share, sample) in zip(axes, shown.items(), strict=True):
+            for axis, picture in zip(line, sample["pictures"], strict=False):
+                axis.imshow(np.array(picture, np.uint8))
+            line[0].set_ylabel(f"shares {share}")
+            for axis, step in zip(line[2:], sample["steps"], strict=True):
+                image = axis.imshow(mosaic(np.array(step["map"]), sample["grid"]), cmap="cividis", vmin=0, vmax=most)
+        titles = ["this video", "the donor"] + [f"step {step['step']}, level {step['level']:.2f}" for step in steps]
+        for axis, title in zip(axes[0], titles, strict=True):
+            axis.set_title(title, fontsize=9)
+        for axis in axes.flat:
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.grid(visible=False)
+            axis.spines[:].set_visible(False)
+        drawing.colorbar(image, ax=axes[:, -1], shrink=0.5, label="weight")
+        drawing.supxlabel("each small square: one query's map over the donor's places", fontsize=9)
+
+
+def mosaic(weights: NDArray[np.float64], grid: tuple[int, int]) -> NDArray[np.float64]:
+    """(S, S) -> a picture in which the map of each query stands at the query's place, with lines between them.
+
+    Args: grid: rows and columns of tokens, S in all.
+    Returns: (rows * (rows + 1) - 1, columns * (columns + 1) - 1); NaN on the lines.
+    """
+    rows, columns = grid
+    picture = np.full((rows * (rows + 1), columns * (columns + 1)), np.nan)
+    for query, each in enumerate(weights):
+        top, left = query // columns * (rows + 1), query % columns * (columns + 1)
+        picture[top : top + rows, left : left + columns] = each.reshape(rows, columns)
+    return picture[:-1, :-1]
+
+
+TABLE: dict[str, Column] = {
+    "donor shares": "{shares}",
+    "step": "{step}",
+    "noise level": "{level:.2f}",
+    "n": "{n}",
+    "on the same place, times chance: donor": "{donor_same_place_over_chance:.2f}",
+    "own": "{own_same_place_over_chance:.2f}",
+    "object's queries on the object, times chance: donor": "{donor_object_to_object:.2f}",
+    "the own ones": "{own_object_to_object:.2f}",
+    "other queries on the object: donor": "{donor_elsewhere_to_object:.2f}",
+    "entropy: donor": "{donor_entropy:.2f}",
+    "own entropy": "{own_entropy:.2f}",
+}
+BENCH = Bench(__doc__, {"": TABLE}, run, rows, options, settings, draw=draw, seed=SEED)

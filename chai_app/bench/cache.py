@@ -9,12 +9,10 @@ saw.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
 import time
 import zlib
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -38,7 +36,9 @@ from ..cache import (
 from ..cache.codec import decode, encode
 from ..models import DEMO, find_model
 from ..settings import BUNDLED_MODELS, Settings
-from .header import header, printed
+from .journal import Journal, Sample
+from .plots import BLUE, GREY, RED, figure
+from .runner import Bench, Columns, Row
 
 PARTS = ("lookup", "storage", "thresholds")
 SEED = 17
@@ -134,38 +134,19 @@ def lookup_figures(entities: int, dim: int, folder: Path) -> dict[str, Any]:
         }
 
 
-def lookup_table(lines: Sequence[dict[str, Any]]) -> str:
-    """The lines of `lookup_figures`; milliseconds are those of a lookup of three entities, by the clock, then those of
-    the quietest hundred and of the processor alone."""
-    text = [
-        "| entities | entries | width | index | p50 ms | p99 ms | quietest p99 | CPU p99 | recall@1 | recall@10 "
-        "| open s | first lookup s | build s | index MB |",
-        "| --- |" + " --- |" * 13,
-    ]
-    for line in lines:
-        times = [line["wall_ms"]["p50"], *(line[what]["p99"] for what in ("wall_ms", "quietest_ms", "cpu_ms"))]
-        recall = f"{line['recall_at_1']:.3f} | {line['recall_at_10']:.3f}"
-        text.append(
-            f"| {line['entities']:,} | {line['entries']:,} | {line['dim']} | {line['index']} "
-            f"| {' | '.join(f'{ms:.2f}' for ms in times)} | {recall} | {line['open_s']:.2f} "
-            f"| {line['first_lookup_s']:.2f} | {line['build_graph_s']:.1f} | {line['index_bytes'] / 1e6:.1f} |"
-        )
-    return "\n".join(text)
-
-
-def draw_lookups(lines: Sequence[dict[str, Any]], path: Path) -> None:
+def draw_lookups(rows: list[Row], _samples: Sequence[Sample], path: Path) -> None:
     """Milliseconds of a lookup, and of opening the cache, against its entities."""
-    from .plots import BLUE, GREY, RED, figure
-
+    lines = [row for row in rows if row["part"] == "lookup"]
     entities = [line["entities"] for line in lines]
     with figure(path, figsize=(7, 4)) as (_, axes):
-        axes.plot(entities, [line["wall_ms"]["p50"] for line in lines], "-o", color=BLUE, label="lookup, median")
-        axes.plot(
-            entities, [line["wall_ms"]["p99"] for line in lines], "-s", color=RED, label="lookup, 99th percentile"
-        )
-        axes.plot(entities, [1e3 * line["open_s"] for line in lines], "-^", color=GREY, label="opening the cache")
+        for label, mark, colour, values in (
+            ("lookup, median", "-o", BLUE, [line["wall_ms"]["p50"] for line in lines]),
+            ("lookup, 99th percentile", "-s", RED, [line["wall_ms"]["p99"] for line in lines]),
+            ("opening the cache", "-^", GREY, [1e3 * line["open_s"] for line in lines]),
+        ):
+            axes.plot(entities, values, mark, color=colour, label=label)
         axes.set(xscale="log", yscale="log", xlabel="entities in the cache", ylabel="milliseconds")
-        axes.set(title=f"What the cache costs as it grows (width {lines[0]['dim']})")
+        axes.set(title="What the cache costs as it grows")
         axes.legend(loc="upper left")
 
 
@@ -289,8 +270,6 @@ def threshold_figures(picture: Path | None, ship: bool) -> dict[str, Any]:
     assert model.vocabulary is not None
     looked_up = [word for word in STRANGERS if not model.vocabulary.unknown_words(word)]
     return {
-        "embedder": embedder.name,
-        "fingerprint": embedder.fingerprint,
         **calibration.to_json(),
         "strangers": {
             "pairs": len(cosines),
@@ -301,53 +280,85 @@ def threshold_figures(picture: Path | None, ship: bool) -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(
-        prog="bench cache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--entities", type=int, nargs="+", default=[100_000], help="sizes of caches, one by one")
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--clips", type=int, default=16, help="rendered clips for storage")
-    parser.add_argument("--picture", type=Path, help="draw the thresholds here, as PNG")
     parser.add_argument("--ship", action="store_true", help="make the thresholds those that are shipped")
-    parser.add_argument("--plot", type=Path, help="draw lookups and openings against entities here")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    options = parser.parse_args(arguments)
-    figures = header("cache", arguments, SEED, ("faiss-cpu", "numpy", "safetensors"))
-    print(printed(figures))
+
+
+def run(options: Namespace, journal: Journal) -> None:
+    journal.clear()  # the three parts take minutes
     if "lookup" in options.parts:
-        lines: list[dict[str, Any]] = []
         for entities in options.entities:
             with tempfile.TemporaryDirectory() as folder:
-                lines.append(lookup_figures(entities, options.dim, Path(folder) / "home"))
-        figures["lookup"] = lines
-        print(f"\n{lookup_table(lines)}")
-        if options.plot is not None:
-            draw_lookups(lines, options.plot)
+                figures = lookup_figures(entities, options.dim, Path(folder) / "home")
+            journal.add({"part": "lookup", "name": str(entities), **figures})
     if "storage" in options.parts:
-        figures["storage"] = storage_figures(*demo_latents(options.clips))
-        print("\nstorage | bytes | three latents | relative error | pixel values changed | by at most | PSNR dB")
-        for line in figures["storage"]:
-            print(
-                f"{line['storage']} | {line['bytes']:,} | {line['bytes_of_three']:,} | {line['relative_error']:.2e} | "
-                f"{line['changed_pixel_values']:.2%} | {line['largest_change']} | {line['psnr_db']:.1f}"
-            )
+        for line in storage_figures(*demo_latents(options.clips)):
+            journal.add({"part": "storage", "name": line["storage"], **line})
     if "thresholds" in options.parts:
-        figures["thresholds"] = threshold_figures(options.picture, options.ship)
-        print(f"\nembedder {figures['thresholds']['embedder']}, {figures['thresholds']['fingerprint']}")
-        print("kind | threshold | precision | recall | balanced accuracy | pairs")
-        for kind, values in figures["thresholds"].items():
-            if isinstance(values, dict) and "threshold" in values:
-                print(kind, *(f"{value:.4g}" for value in values.values()), sep=" | ")
-        strangers = figures["thresholds"]["strangers"]
-        print(
-            f"unknown words: {strangers['taken_for_the_same']:.1%} of {strangers['pairs']} pairs would pass for the "
-            f"same; {strangers['looked_up']} of {strangers['words']} words are looked up"
-        )
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        picture = options.plot if options.parts == ["thresholds"] else None
+        for kind, values in threshold_figures(picture, options.ship).items():
+            journal.add({"part": "strangers" if kind == "strangers" else "thresholds", "name": kind, **values})
+
+
+def plot(rows: list[Row], samples: Sequence[Sample], path: Path) -> None:
+    if any(row["part"] == "lookup" for row in rows):
+        draw_lookups(rows, samples, path)
+
+
+def _ms(what: str, percent: str) -> str:
+    return f"{{{what}[{percent}]:.2f}}"
+
+
+TABLES: dict[str, Columns] = {
+    "lookup": {  # milliseconds of a lookup of three entities: by the clock, of the quietest hundred, of the processor
+        "entities": "{entities:,}",
+        "entries": "{entries:,}",
+        "width": "{dim}",
+        "index": "{index}",
+        "p50 ms": _ms("wall_ms", "p50"),
+        "p99 ms": _ms("wall_ms", "p99"),
+        "quietest p99": _ms("quietest_ms", "p99"),
+        "CPU p99": _ms("cpu_ms", "p99"),
+        "recall@1": "{recall_at_1:.3f}",
+        "recall@10": "{recall_at_10:.3f}",
+        "open s": "{open_s:.2f}",
+        "first lookup s": "{first_lookup_s:.2f}",
+        "build s": "{build_graph_s:.1f}",
+        "index MB": lambda row: f"{row['index_bytes'] / 1e6:.1f}",
+    },
+    "storage": {
+        "storage": "{storage}",
+        "bytes": "{bytes:,}",
+        "three latents": "{bytes_of_three:,}",
+        "relative error": "{relative_error:.2e}",
+        "pixel values changed": "{changed_pixel_values:.2%}",
+        "by at most": "{largest_change}",
+        "PSNR dB": "{psnr_db:.1f}",
+    },
+    "thresholds": {
+        "kind": "{name}",
+        "threshold": "{threshold:.4g}",
+        "precision": "{precision:.4g}",
+        "recall": "{recall:.4g}",
+        "balanced accuracy": "{balanced_accuracy:.4g}",
+        "pairs": "{pairs}",
+    },
+    "strangers": {
+        "pairs with an unknown word": "{pairs}",
+        "would pass for the same": "{taken_for_the_same:.1%}",
+        "unknown words": "{words}",
+        "looked up": "{looked_up}",
+    },
+}
+BENCH = Bench(
+    __doc__, TABLES, run, lambda samples, _: list(samples), options, lambda options: {"dim": options.dim},
+    key=lambda sample: (sample["part"], sample["name"]), draw=plot, seed=SEED,
+    libraries=("faiss-cpu", "numpy", "safetensors"),
+)  # fmt: skip
 
 
 def _normalised(values: Floats) -> Floats:
@@ -367,7 +378,3 @@ def _percentile(values: list[float], percent: float) -> float:
 def _psnr_db(difference: NDArray[np.int16]) -> float:
     error = float((difference.astype(np.float64) ** 2).mean())
     return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
-
-
-if __name__ == "__main__":
-    main()

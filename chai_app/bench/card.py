@@ -10,27 +10,26 @@ of the card's fastest square product, over what it took.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import itertools
-import os
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..engine.decoding import decode
-from ..engine.loading import choose_machine
+from ..engine.loading import Machine, choose_machine
+from ..errors import BadRequest
 from ..media.video import write_video
 from ..models import DEMO
 from ..opensora.sizes import latent_size, video_size
 from ..settings import BUNDLED_MODELS
-from .header import header, printed
-from .journal import write_json
-from .step import SEED, Size, measure, original_module
+from .journal import Journal, Sample
+from .runner import Bench, Columns, Row, note
+from .step import SEED, Size, measure, original_at_hand
+from .step import rows as step_rows
 
 if TYPE_CHECKING:
     import torch
@@ -134,90 +133,77 @@ def prompt_of(pipeline: OpenSoraPipeline, tokens: int) -> str:
     raise AssertionError("words come round again")
 
 
-def steps(options: argparse.Namespace, original: Any, dtype: torch.dtype) -> list[dict[str, Any]]:
-    """A line for each size: seconds of a step of ours and of the original's, and the share of the peak."""
+def steps(options: Namespace, journal: Journal, original: Any, machine: Machine) -> None:
+    """Rounds of a step for each size, ours and the original's."""
     kind = SMALL if options.small else XL
-    peak = peak_flop_s(options.device, dtype, 1024 if options.small else 8192)
-    lines = []
     for name in options.sizes:
         height, width = video_size(name, "9:16")
         size = Size(**kind, num_frames=options.frames, height=height, video_width=width, text=options.text)
-        result = measure(original, size, options.rounds, clock_of(options.device), options.device, dtype)
-        seconds = {arm: median(each) for arm, each in result["seconds"].items()}
-        share = step_flop(size) / seconds["ours"] / peak
-        own = {"size": name, "seconds": seconds, "rounds": result["seconds"], "share": share, "peak_flop_s": peak}
-        lines.append({**result, **own})
-    return lines
+        clock = clock_of(machine.device)
+        measure(journal, original, size, options.rounds, clock, machine.device, machine.torch_dtype)
+    peak = peak_flop_s(machine.device, machine.torch_dtype, 1024 if options.small else 8192)
+    journal.add({"part": "peak", "arm": "", "size": "", "prompt": 0, "flop_s": peak})
 
 
-def whole(options: argparse.Namespace, dtype: torch.dtype) -> list[dict[str, Any]]:
-    """A line for each size and number of steps: seconds of text, denoising, decoding and writing, the most memory."""
+def whole(options: Namespace, journal: Journal, machine: Machine) -> None:
+    """Seconds of text, denoising, decoding and writing and the most memory, for each size and number of steps."""
     import torch
 
-    pipeline = random_pipeline(options.device, dtype, "full", options.small).to(options.device)
-    clock, prompt = clock_of(options.device), prompt_of(pipeline, options.text)
-    lines = []
-    for name in options.sizes:
+    device = machine.device
+    pipeline = random_pipeline(device, machine.torch_dtype, "full", options.small).to(device)
+    clock, prompt = clock_of(device), prompt_of(pipeline, options.text)
+    for name, number in itertools.product(options.sizes, options.steps):
         height, width = video_size(name, "9:16")
         size = {"height": height, "width": width, "num_frames": options.frames}
-        for number in options.steps:
-            _forget_peak()
-            marks = [clock()]
-            with torch.no_grad():
-                states, mask = pipeline.encode_prompt([prompt])
+        _forget_peak()
+        marks = [clock()]
+        with torch.no_grad():
+            states, mask = pipeline.encode_prompt([prompt])
+        marks.append(clock())
+        output = pipeline(
+            prompt_embeds=states,
+            prompt_attention_mask=mask,
+            num_inference_steps=number,
+            generator=torch.Generator().manual_seed(SEED),
+            output_type="latent",
+            **size,
+        )
+        marks.append(clock())
+        frames = decode(pipeline, output.latents, options.frames, height, width)
+        marks.append(clock())
+        with tempfile.TemporaryDirectory() as folder:
+            write_video(Path(folder) / "video.mp4", frames, 24)
             marks.append(clock())
-            output = pipeline(
-                prompt_embeds=states,
-                prompt_attention_mask=mask,
-                num_inference_steps=number,
-                generator=torch.Generator().manual_seed(SEED),
-                output_type="latent",
-                **size,
-            )
-            marks.append(clock())
-            frames = decode(pipeline, output.latents, options.frames, height, width)
-            marks.append(clock())
-            with tempfile.TemporaryDirectory() as folder:
-                write_video(Path(folder) / "video.mp4", frames, 24)
-                marks.append(clock())
-            stages = ("text", "denoise", "decode", "mp4")
-            seconds = dict(zip(stages, (b - a for a, b in itertools.pairwise(marks)), strict=True))
-            lines.append({"size": name, "steps": number, "seconds": seconds, "peak_gb": _peak_gb()})
-    return lines
+        stages = ("text", "denoise", "decode", "mp4")
+        seconds = dict(zip(stages, (b - a for a, b in itertools.pairwise(marks)), strict=True))
+        told = {"size": name, "steps": number, "stages_s": seconds, "peak_gb": _peak_gb()}
+        journal.add({"part": "whole", "arm": str(number), "prompt": 0, **told})
 
 
-def memory(options: argparse.Namespace, dtype: torch.dtype) -> list[dict[str, Any]]:
-    """A line for each way to keep weights and each size: the most memory of the card, two steps and the decode."""
-    lines = []
+def memory(options: Namespace, journal: Journal, machine: Machine) -> None:
+    """The most memory of the card, two steps and the decode, for each way to keep weights and each size."""
     for text_encoder, offload in itertools.product(("full", "int8"), ("none", "model", "sequential")):
-        pipeline = random_pipeline("cpu", dtype, text_encoder, options.small)
+        pipeline = random_pipeline("cpu", machine.torch_dtype, text_encoder, options.small)
         if offload == "none":
-            pipeline.to(options.device)
+            pipeline.to(machine.device)
         elif offload == "model":
-            pipeline.enable_model_cpu_offload(device=options.device)
+            pipeline.enable_model_cpu_offload(device=machine.device)
         else:
-            pipeline.enable_sequential_cpu_offload(device=options.device)
+            pipeline.enable_sequential_cpu_offload(device=machine.device)
         prompt = prompt_of(pipeline, options.text)
         for name in options.sizes:
             height, width = video_size(name, "9:16")
-            line = {"size": name, "text_encoder": text_encoder, "offload": offload, "problem": ""}
+            size = {"height": height, "width": width, "num_frames": options.frames}
+            problem = ""
             _forget_peak()
             try:
-                pipeline(
-                    prompt,
-                    height=height,
-                    width=width,
-                    num_frames=options.frames,
-                    num_inference_steps=2,
-                    output_type="uint8",
-                )
+                pipeline(prompt, num_inference_steps=2, output_type="uint8", **size)
             except RuntimeError as error:
-                line["problem"] = str(error).splitlines()[0]
-            peak = _peak_gb()
-            fits = [card for card in CARDS_GB if peak is not None and peak + OUTSIDE_TORCH_GB <= card]
-            lines.append({**line, "peak_gb": peak, "fits": fits})
+                problem = str(error).splitlines()[0]
+            told = {"size": name, "text_encoder": text_encoder, "offload": offload, "problem": problem}
+            arm = f"{text_encoder}, {offload}"
+            journal.add({"part": "memory", "arm": arm, "prompt": 0, **told, "peak_gb": _peak_gb()})
         del pipeline
-    return lines
 
 
 def _forget_peak() -> None:
@@ -235,49 +221,7 @@ def _peak_gb() -> float | None:
     return torch.cuda.max_memory_reserved() / GB if torch.cuda.is_available() else None
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """The tables."""
-    text = []
-    if found.get("step"):
-        text += ["| size | arm | ms per step | ours / this | share of the peak |", "| --- |" + " --- |" * 4]
-        for line in found["step"]:
-            for arm, seconds in line["seconds"].items():
-                share = f"{line['share']:.0%} of {line['peak_flop_s'] / 1e12:.3g} TFLOP/s" if arm == "ours" else ""
-                ratio = line["seconds"]["ours"] / seconds
-                text.append(f"| {line['size']} | {arm} | {1000 * seconds:.1f} | {ratio:.2f} | {share} |")
-    if found.get("whole"):
-        text += ["", "| size | steps | text | denoise | decode | mp4 | s in all | peak GB |", "| --- |" + " --- |" * 7]
-        # Small, the two parts are about different transformers.
-        known = [] if found.get("is_small") else found.get("step") or []
-        originals = {line["size"]: line["seconds"].get("original") for line in known}
-        for line in found["whole"]:
-            stages = line["seconds"]
-            cells = " | ".join(f"{seconds:.2f}" for seconds in stages.values())
-            peak = "" if line["peak_gb"] is None else f"{line['peak_gb']:.1f}"
-            text.append(f"| {line['size']} | {line['steps']} | {cells} | {sum(stages.values()):.2f} | {peak} |")
-            step = originals.get(line["size"])
-            if step is not None:
-                denoise = line["steps"] * step
-                rest = sum(stages.values()) - stages["denoise"]
-                text.append(
-                    f"| {line['size']}, the original's steps | {line['steps']} | | {denoise:.2f} | | "
-                    f"| {denoise + rest:.2f} | |"
-                )
-    if found.get("memory"):
-        text += ["", "| size | text encoder | offload | peak GB | fits GB |", "| --- |" + " --- |" * 4]
-        for line in found["memory"]:
-            peak = line["problem"] or ("" if line["peak_gb"] is None else f"{line['peak_gb']:.1f}")
-            cards = ", ".join(map(str, line["fits"])) or "none" if peak and not line["problem"] else ""
-            text.append(f"| {line['size']} | {line['text_encoder']} | {line['offload']} | {peak} | {cards} |")
-    return "\n".join(text)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    import torch
-
-    parser = argparse.ArgumentParser(
-        prog="bench card", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--device", help="cuda if there is one")
     parser.add_argument("--dtype", choices=("bf16", "fp16", "fp32"), help="bf16 on CUDA")
@@ -287,33 +231,84 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[30, 8])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--small", action="store_true", help="a small model, to try the script")
-    parser.add_argument("--json", type=Path, help="write the raw figures here")
-    options = parser.parse_args(arguments)
+
+
+def settings(options: Namespace) -> dict[str, Any]:
     machine = choose_machine(options.device, options.dtype, None)
-    options.device = machine.device
-    told = header("card", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
-    if machine.device.startswith("cuda"):
-        told["card"] = torch.cuda.get_device_name(machine.device)
-    elif not options.small:
-        parser.error(f"in its full size the model needs a CUDA device, not {machine.device}: --small tries the script")
-    print(printed(told), flush=True)
-    folder = os.environ.get("OPENSORA_DIR")
-    if folder is None and "step" in options.parts:
-        print("OPENSORA_DIR is not set, so that ours stands alone here.")
-    original = None if folder is None else original_module(Path(folder))
-    found: dict[str, Any] = {"is_small": options.small}
+    if not machine.device.startswith("cuda") and not options.small:
+        raise BadRequest(
+            f"In its full size the model needs a CUDA device, not {machine.device}: --small tries the script."
+        )
+    return {"is_small": options.small, "device": machine.device, "dtype": machine.dtype, "frames": options.frames}
+
+
+def run(options: Namespace, journal: Journal) -> None:
+    machine = choose_machine(options.device, options.dtype, None)
     if "step" in options.parts:
-        found["step"] = steps(options, original, machine.torch_dtype)
+        steps(options, journal, original_at_hand(), machine)
     if "whole" in options.parts:
-        found["whole"] = whole(options, machine.torch_dtype)
+        whole(options, journal, machine)
     if "memory" in options.parts:
         if machine.device.startswith("cuda"):
-            found["memory"] = memory(options, machine.torch_dtype)
+            memory(options, journal, machine)
         else:
-            print(f"What fits which card cannot be seen on {machine.device}: left out.")
-    print(as_text(found))
-    write_json(options.json, {"header": told, **found})
+            note(f"What fits which card cannot be seen on {machine.device}: left out.")
 
 
-if __name__ == "__main__":
-    main()
+def rows(samples: Sequence[Sample], settings: Mapping[str, Any]) -> list[Row]:
+    """Those of three tables. Seconds of a run with the original's steps are worked out where its steps were timed."""
+    parts = {part: [sample for sample in samples if sample["part"] == part] for part in (*PARTS, "peak")}
+    table = step_rows(parts["step"], settings)
+    originals = {}
+    for row in table:
+        size = Size(**row["size"])
+        row |= {"height": f"{size.height}p", "median_ms": 1000 * row["median_s"]}
+        if row["arm"] == "ours":
+            row["peak_tflop_s"] = parts["peak"][0]["flop_s"] / 1e12
+            row["share"] = step_flop(size) / row["median_s"] / parts["peak"][0]["flop_s"]
+        if row["arm"] == "original" and not settings["is_small"]:  # small, the two parts are about other transformers
+            originals[row["height"]] = row["median_s"]
+    for sample in parts["whole"]:
+        stages = sample["stages_s"]
+        row = {**sample, "total_s": sum(stages.values())}
+        table.append(row)
+        if sample["size"] in originals:
+            denoise = sample["steps"] * originals[sample["size"]]
+            total = row["total_s"] - stages["denoise"] + denoise
+            told = {"steps": sample["steps"], "stages_s": {"denoise": denoise}, "total_s": total}
+            table.append({"part": "whole", "size": f"{sample['size']}, the original's steps", **told})
+    for sample in parts["memory"]:
+        peak, problem = sample["peak_gb"], sample["problem"]
+        fits = [str(card) for card in CARDS_GB if peak is not None and peak + OUTSIDE_TORCH_GB <= card]
+        row = {**sample, "peak": problem or ("" if peak is None else f"{peak:.1f}")}
+        table.append({**row, "fits": "" if problem else ", ".join(fits) or "none"})
+    return table
+
+
+TABLES: dict[str, Columns] = {
+    "step": {
+        "size": "{height}",
+        "arm": "{arm}",
+        "ms per step": "{median_ms:.1f}",
+        "ours / this": "{ratio:.2f}",
+        "share of the peak": "{share:.0%} of {peak_tflop_s:.3g} TFLOP/s",
+    },
+    "whole": {
+        "size": "{size}",
+        "steps": "{steps}",
+        **{stage: f"{{stages_s[{stage}]:.2f}}" for stage in ("text", "denoise", "decode", "mp4")},
+        "s in all": "{total_s:.2f}",
+        "peak GB": "{peak_gb:.1f}",
+    },
+    "memory": {
+        "size": "{size}",
+        "text encoder": "{text_encoder}",
+        "offload": "{offload}",
+        "peak GB": "{peak}",
+        "fits GB": "{fits}",
+    },
+}
+BENCH = Bench(
+    __doc__, TABLES, run, rows, options, settings,
+    key=lambda sample: (sample["part"], str(sample["size"]), sample["arm"], sample["prompt"]), seed=SEED,
+)  # fmt: skip

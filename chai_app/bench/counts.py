@@ -6,44 +6,39 @@ prompt hits, whatever the donor's count. With it a prompt hits if its own count 
 The judge counts. A prompt, a seed and a donor make one video, so arms that decide alike share it.
 
 How much a donor's count shows through depends on how it is attended to: --recipe takes a way of the ablation in place
-of the default one.
-
-Videos and samples are kept beside --json as they come, and the same command goes on where it was interrupted.
+of the default one. With --json the donors' videos are kept too, for the next run.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import closing, nullcontext
-from dataclasses import replace
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from random import Random
 from typing import Any, get_args
 
 import numpy as np
 
-from ..attention import DEFAULT, Recipe
+from ..attention import DEFAULT
 from ..cache import LatentCache
 from ..demo.captions import NOUNS
 from ..demo.judge import load_judge
 from ..demo.world import COLOURS, MAX_COUNT, MOTIONS, OBJECTS, SCENES, ClipSpec, Thing
-from ..engine import Engine
 from ..request import GenerationRequest
-from ..settings import CountGate, Settings
+from ..settings import CountGate
 from .arms import ARMS as ABLATION
-from .header import header
-from .header import printed as printed_header
-from .journal import Journal, write_json
+from .journal import Journal, Sample
+from .measures import difference
+from .runner import Bench, Column, Row, by_arm, in_turns, interval, note, points
+from .warm import demo_engine, fingerprint, timed
 
 SEED = 29
 QUESTIONS = ("count", "object", "colour", "motion")
 _WORDS = ("a", "two", "three")
-_RESAMPLES = 2_000
-RECIPES = {"default": DEFAULT} | {name: arm.recipe for name, arm in ABLATION.items() if arm.recipe is not None}
-ARMS: tuple[CountGate | str, ...] = ("full", "off", "equal", "on")
+RECIPES = {"default": DEFAULT} | {name: arm.how.recipe for name, arm in ABLATION.items() if arm.how.is_plain}
+ARMS = {"full": "no reuse", "off": "gate off", "equal": "equal counts only", "on": "gate on"}
 
 
 def words(spec: ClipSpec, names_scene: bool) -> str:
@@ -71,140 +66,85 @@ def chosen(num_things: int) -> tuple[list[ClipSpec], list[ClipSpec]]:
     return held, asked
 
 
-class Bench:
-    """The demo model over a cache in `home`; what the cache lacks of `held` is made first."""
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("--things", type=int, default=48, help="of 48; each is asked for with three counts")
+    parser.add_argument("--full-steps", type=int, default=30)
+    parser.add_argument("--fast-steps", type=int, help="of a hit; the model's own if left out")
+    parser.add_argument("--recipe", choices=RECIPES, default="default", help="how hits attend to their donors")
 
-    def __init__(
-        self, held: Sequence[ClipSpec], full_steps: int, fast_steps: int | None, home: Path, recipe: Recipe = DEFAULT
-    ) -> None:
-        settings = Settings(home, home / "models", home, full_steps=full_steps)
-        self.full_steps, self.fast_steps = full_steps, fast_steps
-        self.maker, self.judge = Engine(settings=settings, recipe=recipe), load_judge()
-        self.gates = {gate: Engine(settings=replace(settings, count_gate=gate)) for gate in get_args(CountGate)}
+
+def settings(options: Namespace) -> dict[str, Any]:
+    names = ("things", "full_steps", "fast_steps", "recipe")
+    return {"model": fingerprint(), **{name: getattr(options, name) for name in names}}
+
+
+def run(options: Namespace, journal: Journal) -> None:
+    """What the cache lacks is made first."""
+    held, asked = chosen(options.things)
+    judge = load_judge()
+
+    def request(prompt: str, seed: int, reuse: str, is_private: bool) -> GenerationRequest:
+        return GenerationRequest(
+            prompt, seed=seed, reuse=reuse, is_private=is_private, num_inference_steps=options.full_steps,
+            fast_steps=options.fast_steps, acceleration="none",
+        )  # fmt: skip
+
+    with ExitStack() as stack:
+        home = Path(
+            options.json.with_suffix(".home") if options.json else stack.enter_context(tempfile.TemporaryDirectory())
+        )
+        maker = stack.enter_context(closing(demo_engine(home, options.full_steps, RECIPES[options.recipe])))
+        gates = {
+            gate: stack.enter_context(closing(demo_engine(home, options.full_steps, count_gate=gate)))
+            for gate in get_args(CountGate)
+        }
         with closing(LatentCache(home)) as cache:
             there = {entry.prompt for entry in cache.entries()}
         for i, spec in enumerate(held):
             prompt = words(spec, names_scene=True)
             if prompt not in there:
-                self.maker.generate(self.request(prompt, 10_000 + i, "full"))
-            print(f"{i + 1} of {len(held)} donors", file=sys.stderr, flush=True)
+                maker.generate(request(prompt, 10_000 + i, "full", is_private=False))
+                note(f"{i + 1} of {len(held)} donors")
 
-    def request(self, prompt: str, seed: int, reuse: str, is_private: bool = False) -> GenerationRequest:
-        return GenerationRequest(
-            prompt, seed=seed, reuse=reuse, is_private=is_private, num_inference_steps=self.full_steps,
-            fast_steps=self.fast_steps, acceleration="none",
-        )  # fmt: skip
+        def make(i: int, arms: Sequence[str]) -> Iterator[Sample]:
+            spec, prompt = asked[i], words(asked[i], names_scene=False)
+            made: dict[str, Sample] = {}
+            for arm in arms:
+                plan = gates[arm].plan(request(prompt, i, "auto", is_private=True)).reuse if arm in gates else None
+                donor, text = (plan.entry_id or "full", plan.entry_prompt or "") if plan else ("full", "")
+                if donor not in made:
+                    generation, told = timed(maker, request(prompt, i, donor, is_private=True))
+                    verdict = judge.verdicts(generation.frames[None])[0]
+                    right = {question: bool(verdict.agrees(spec)[question]) for question in QUESTIONS}
+                    made[donor] = {**told, "right": right, "counted": verdict.count}
+                yield {"arm": arm, "wanted": spec.count, "donor": text, **made[donor]}
 
-    def decide(self, prompt: str, seed: int) -> dict[str, tuple[str, str]]:
-        """For each arm the donor's id, or full, and the donor's prompt."""
-        made = {"full": ("full", "")}
-        for gate, engine in self.gates.items():
-            reuse = engine.plan(self.request(prompt, seed, "auto", is_private=True)).reuse
-            made[gate] = (reuse.entry_id or "full", reuse.entry_prompt or "")
-        return made
-
-    def make(self, spec: ClipSpec, seed: int, reuse: str) -> dict[str, Any]:
-        """What the judge sees of the video, the seconds from prompt to frames and the steps."""
-        generation = self.maker.generate(self.request(words(spec, names_scene=False), seed, reuse, is_private=True))
-        verdict = self.judge.verdicts(generation.frames[None])[0]
-        right = {question: bool(verdict.agrees(spec)[question]) for question in QUESTIONS}
-        report = generation.report
-        return {"right": right, "counted": verdict.count, "seconds": report.making_seconds, "steps": report.steps}
-
-    def close(self) -> None:
-        for engine in (self.maker, *self.gates.values()):
-            engine.close()
+        in_turns(journal, list(ARMS), range(len(asked)), make)
 
 
-def run(asked: Sequence[ClipSpec], bench: Bench, journal: Journal) -> list[dict[str, Any]]:
-    """One sample for each arm on each prompt."""
-    for i, spec in enumerate(asked):
-        if all(journal.has(i, arm) for arm in ARMS):
-            continue
-        videos: dict[str, dict[str, Any]] = {}
-        for arm, (reuse, donor) in bench.decide(words(spec, names_scene=False), i).items():
-            if reuse not in videos:
-                videos[reuse] = bench.make(spec, i, reuse)
-            journal.add({"prompt": i, "arm": arm, "wanted": spec.count, "donor": donor, **videos[reuse]})
-        journal.tell(i + 1, len(asked))
-    return journal.samples()
-
-
-def rows(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each arm; gains are over `off`, with a paired bootstrap interval of 95 % over prompts."""
-    by_arm = {arm: sorted((s for s in samples if s["arm"] == arm), key=lambda s: s["prompt"]) for arm in ARMS}
-    ungated = np.array([sample["right"]["count"] for sample in by_arm["off"]], float)
-    drawn = np.random.default_rng(SEED).integers(len(ungated), size=(_RESAMPLES, len(ungated)))
+def rows(samples: Sequence[Sample], _settings: Mapping[str, Any]) -> list[Row]:
+    """A row for each arm; gains are over `off`."""
+    found = by_arm(samples)
+    ungated = [sample["right"]["count"] for sample in found["off"]]
     table = []
-    for arm, mine in by_arm.items():
-        counts = np.array([sample["right"]["count"] for sample in mine], float)
-        low, high = np.percentile((counts - ungated)[drawn].mean(1), (2.5, 97.5))
-        table.append(
-            {
-                "arm": arm,
-                "n": len(mine),
-                **{question: float(np.mean([s["right"][question] for s in mine])) for question in QUESTIONS},
-                "gain": float((counts - ungated).mean()),
-                "interval": [float(low), float(high)],
-                "hit_rate": float(np.mean([bool(s["donor"]) for s in mine])),
-                "steps": float(np.mean([s["steps"] for s in mine])),
-                "seconds": float(np.mean([s["seconds"] for s in mine])),
-            }
-        )
+    for arm, name in ARMS.items():
+        mine = found[arm]
+        means = {key: float(np.mean([sample[key] for sample in mine])) for key in ("steps", "seconds")}
+        means |= {question: float(np.mean([sample["right"][question] for sample in mine])) for question in QUESTIONS}
+        gain = difference([sample["right"]["count"] for sample in mine], ungated, SEED)
+        hit_rate = float(np.mean([bool(sample["donor"]) for sample in mine]))
+        table.append({"arm": arm, "name": name, "n": len(mine), **means, "gain": gain, "hit_rate": hit_rate})
     return table
 
 
-def printed(table: Sequence[dict[str, Any]]) -> str:
-    """The table in Markdown."""
-    names = {"full": "no reuse", "off": "gate off", "equal": "equal counts only", "on": "gate on"}
-    lines = [
-        "| arm | n | count right | over gate off, 95 % interval | object | colour | motion | hit rate | mean steps "
-        "| mean s |",
-        "| --- |" + " --- |" * 9,
-    ]
-    for row in table:
-        low, high = row["interval"]
-        lines.append(
-            f"| {names[row['arm']]} | {row['n']} | {100 * row['count']:.1f} "
-            f"| {100 * row['gain']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) | {100 * row['object']:.1f} "
-            f"| {100 * row['colour']:.1f} | {100 * row['motion']:.1f} | {100 * row['hit_rate']:.1f} "
-            f"| {row['steps']:.1f} | {row['seconds']:.2f} |"
-        )
-    return "\n".join(lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="bench counts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--things", type=int, default=48, help="of 48; each is asked for with three counts")
-    parser.add_argument("--full-steps", type=int, default=30)
-    parser.add_argument("--fast-steps", type=int, help="of a hit; the model's own if left out")
-    parser.add_argument("--recipe", choices=RECIPES, default="default", help="how hits attend to their donors")
-    parser.add_argument("--json", type=Path, help="write the table and every sample here; videos are kept beside it")
-    options = parser.parse_args(arguments)
-    held, asked = chosen(options.things)
-    told = header("counts", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
-    print(printed_header(told), flush=True)
-    kept = nullcontext(options.json.with_suffix(".home")) if options.json else tempfile.TemporaryDirectory()
-    with (
-        kept as home,
-        closing(Bench(held, options.full_steps, options.fast_steps, Path(home), RECIPES[options.recipe])) as bench,
-    ):
-        depends_on = {**vars(options), "json": None, "weights": _fingerprint(bench)}
-        journal = Journal(options.json, depends_on, lambda sample: (sample["prompt"], sample["arm"]))
-        samples = run(asked, bench, journal)
-    table = rows(samples)
-    print(printed(table))
-    if options.json:
-        write_json(options.json, {"header": told, "table": table, "samples": samples})
-
-
-def _fingerprint(bench: Bench) -> str:
-    from ..models import DEMO, find_model
-
-    return find_model(DEMO, bench.maker.settings).fingerprint(bench.maker.settings)
-
-
-if __name__ == "__main__":
-    main()
+TABLE: dict[str, Column] = {
+    "arm": "{name}",
+    "n": "{n}",
+    "count right": points("count"),
+    "over gate off, 95 % interval": interval("gain"),
+    **{question: points(question) for question in QUESTIONS[1:]},
+    "hit rate": points("hit_rate"),
+    "mean steps": "{steps:.1f}",
+    "mean s": "{seconds:.2f}",
+}
+BENCH = Bench(__doc__, {"": TABLE}, run, rows, options, settings, seed=SEED)

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..enhance.lynx import lynx_policy, needed, remap
 from ..enhance.routing import NO_EXPERT, Choice, Policy
+from .runner import Arm
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SEED = 23
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way of choosing experts; None is the routers' own."""
-
-    name: str
-    policy: Policy | None
 
 
 def arms(
@@ -31,15 +24,18 @@ def arms(
     random_dials: Sequence[float] = (),
     binned_dials: Iterable[float] = (),
 ) -> list[Arm]:
-    """Plain; Lynx at each dial, and with the paper's votes at `binned_dials`; each token with `fewer` experts; OEA with
-    its `first` experts fixed; random sets as large as Lynx's at `random_dials`."""
+    """Policies, None for the routers' own choice.
+
+    Plain; Lynx at each dial, and with the paper's votes at `binned_dials`; each token with `fewer` experts; OEA with
+    its `first` experts fixed; random sets as large as Lynx's at `random_dials`.
+    """
     return [
-        Arm("plain", None),
-        *(Arm(f"Lynx {dial:g}", lynx_policy(dial)) for dial in dials),
-        *(Arm(f"Lynx, binned, {dial:g}", lynx_policy(dial, "binned")) for dial in binned_dials),
-        *(Arm(f"k - {number}", fewer_experts(number)) for number in fewer),
-        *(Arm(f"OEA {number}", opportunistic(number)) for number in first),
-        *(Arm(f"random as Lynx {dial:g}", random_set(dial)) for dial in random_dials),
+        Arm("plain", "plain"),
+        *(Arm(f"Lynx {dial:g}", "Lynx", lynx_policy(dial)) for dial in dials),
+        *(Arm(f"Lynx, binned, {dial:g}", "Lynx, binned votes", lynx_policy(dial, "binned")) for dial in binned_dials),
+        *(Arm(f"k - {number}", "fewer experts", fewer_experts(number)) for number in fewer),
+        *(Arm(f"OEA {number}", "OEA", opportunistic(number)) for number in first),
+        *(Arm(f"random as Lynx {dial:g}", "random set", random_set(dial)) for dial in random_dials),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..demo.short_prompts import Pair, is_complete, lost
 from ..enhance.enhancer import Enhancer
 from ..enhance.routing import find_routers, policy_on
-from .enhance_arms import Arm
+from .runner import Arm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,7 @@ def measure(enhancer: Enhancer, pairs: Sequence[Pair], arm: Arm, batch_size: int
     texts: list[str] = []
     log_likelihoods: list[float] = []
     likeliest: list[int] = []
-    with policy_on(enhancer.model, arm.policy) as statistics, torch.inference_mode():
+    with policy_on(enhancer.model, arm.how) as statistics, torch.inference_mode():
         for batch in batches(pairs, batch_size):
             texts += enhancer.write([pair.prompt for pair in batch])
         before, after = statistics.before, statistics.after

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..enhance.routing import Choice, Router, find_routers, num_touched, policy_on, reweighted
-from .enhance_arms import Arm
+from .runner import Arm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,11 +38,6 @@ class Size:
     def vocabulary(self) -> int:
         """So large that the output layer has the share that it has in the published model of 16 layers."""
         return PUBLISHED_VOCABULARY * self.layers // PUBLISHED_LAYERS
-
-    @property
-    def expert_bytes(self) -> int:
-        """Bytes of one expert in fp32."""
-        return 3 * self.hidden * self.expert * 4
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,7 @@ def measure_steps(
             for step in range(steps + 1):  # the first warms up
                 now[0] = step
                 for arm, speed in zip(arms, found, strict=True):
-                    with policy_on(model, arm.policy, routers) if arm.policy else nullcontext() as statistics:
+                    with policy_on(model, arm.how, routers) if arm.how else nullcontext() as statistics:
                         start, start_cpu = time.perf_counter(), time.process_time()
                         model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True, logits_to_keep=1)
                         clock_ms = (time.perf_counter() - start) * 1e3
@@ -166,7 +161,6 @@ def selection_ms(
     """Milliseconds of the processor per step for the choosing alone, in as many layers: policy, weights and counts."""
     import torch
 
-    assert arm.policy is not None
     found = []
     with torch.inference_mode():
         for step in range(repeats + 5):
@@ -177,7 +171,7 @@ def selection_ms(
             for layer in range(layers):
                 i = layer % len(recorded)
                 choice = Choice(logits[i].float(), chosen[i].indices, is_voter, len(is_voter))
-                new = arm.policy(choice)
+                new = arm.how(choice)
                 _, experts = reweighted(choice, chosen[i].values, new, "softmax")
                 num_touched(experts, logits[i].shape[1])
             if step >= 5:

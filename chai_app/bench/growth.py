@@ -8,22 +8,24 @@ grows is measured by `bench cache --parts lookup`.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from .header import APP, ROOT, header, printed
-from .journal import write_json
+from .header import APP, ROOT
+from .journal import Journal, Sample
+from .plots import COLOURS, MARKERS, figure
+from .runner import Bench, Columns, Row
 from .step import SEED, Pair, Size
 from .ui import served
 
@@ -65,23 +67,14 @@ def fitted(lines: Sequence[dict[str, Any]]) -> tuple[float, float]:
     return float(linear), float(square)
 
 
-def grown(most_tokens: int, width: int, depth: int, heads: int, repeats: int) -> list[dict[str, Any]]:
-    """A line for each length and size, the smallest first: memory is the most that was held so far."""
-    lines: list[dict[str, Any]] = []
-    for name, (height, video_width) in SIZES.items():
+def videos() -> list[Sample]:
+    """All lengths and sizes, the smallest first."""
+    found = []
+    for name, (height, width) in SIZES.items():
         for frames in FRAMES:
-            patches, tokens = tokens_of(frames, height, video_width)
-            lines.append({"size": name, "frames": frames, "patches": patches, "tokens": tokens, "is_measured": False})
-    for line in sorted(lines, key=lambda line: line["tokens"]):
-        if line["tokens"] <= most_tokens:
-            height, video_width = SIZES[line["size"]]
-            size = Size(width, depth, heads, line["frames"], height, video_width)
-            line |= {**measure(size, repeats), "is_measured": True}
-    if any(line["is_measured"] for line in lines):
-        linear, square = fitted(lines)
-        for line in lines:
-            line["model_s"] = linear * line["tokens"] + square * line["tokens"] * line["patches"]
-    return lines
+            patches, tokens = tokens_of(frames, height, width)
+            found.append({"part": "step", "size": name, "frames": frames, "patches": patches, "tokens": tokens})
+    return sorted(found, key=lambda video: video["tokens"])
 
 
 def start_up(repeats: int) -> dict[str, float]:
@@ -104,21 +97,39 @@ def start_up(repeats: int) -> dict[str, float]:
     return found | {"browser UI, first page": median(seconds)}
 
 
-def as_text(lines: Sequence[dict[str, Any]], faces: dict[str, float]) -> str:
-    text = ["| size | frames | tokens | s a step | by the model | peak MB |", "| --- |" + " --- |" * 5]
-    for line in lines:
-        seconds = f"{line['seconds']:.2f}" if line["is_measured"] else "not measured"
-        peak = f"{line['peak_mb']:.0f}" if line["is_measured"] else ""
-        model = f"{line['model_s']:.2f}" if "model_s" in line else ""
-        text.append(f"| {line['size']} | {line['frames']} | {line['tokens']} | {seconds} | {model} | {peak} |")
-    text += ["", "| face | start-up s |", "| --- | --- |"]
-    return "\n".join(text + [f"| {face} | {seconds:.2f} |" for face, seconds in faces.items()])
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("--most-tokens", type=int, default=25_000, help="larger videos are left to the model")
+    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--depth", type=int, default=2)
+    parser.add_argument("--heads", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=3)
 
 
-def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
+def run(options: Namespace, journal: Journal) -> None:
+    """Memory is the most that was held so far, so the smallest video comes first."""
+    for video in videos():
+        if video["tokens"] <= options.most_tokens:
+            size = Size(options.width, options.depth, options.heads, video["frames"], *SIZES[video["size"]])
+            journal.add({**video, **measure(size, options.repeats)})
+    for face, seconds in start_up(options.repeats).items():
+        journal.add({"part": "start-up", "size": face, "frames": 0, "seconds": seconds})
+
+
+def rows(samples: Sequence[Sample], _settings: Mapping[str, Any]) -> list[Row]:
+    """Every length and size, measured or not, with the time by the model; then the faces."""
+    measured = {(sample["size"], sample["frames"]): sample for sample in samples}
+    table = [measured.get((video["size"], video["frames"]), video) for video in videos()]
+    table = [{**row, "is_measured": "seconds" in row} for row in table]
+    if any(row["is_measured"] for row in table):
+        linear, square = fitted(table)
+        for row in table:
+            row["model_s"] = linear * row["tokens"] + square * row["tokens"] * row["patches"]
+    return table + [sample for sample in samples if sample["part"] == "start-up"]
+
+
+def draw(rows: list[Row], _samples: Sequence[Sample], path: Path) -> None:
     """Seconds of a step against frames, a line for each size; measured points filled, the model's hollow."""
-    from .plots import COLOURS, MARKERS, figure
-
+    lines = [row for row in rows if "model_s" in row]
     with figure(path, figsize=(7, 4)) as (_, axes):
         for name, colour, marker in zip(SIZES, COLOURS, MARKERS, strict=False):
             mine = [line for line in lines if line["size"] == name]
@@ -134,27 +145,19 @@ def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
         axes.legend(loc="upper left")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="bench growth", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--most-tokens", type=int, default=25_000, help="larger videos are left to the model")
-    parser.add_argument("--width", type=int, default=192)
-    parser.add_argument("--depth", type=int, default=2)
-    parser.add_argument("--heads", type=int, default=6)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--plot", type=Path, help="draw them here")
-    chosen = parser.parse_args(arguments)
-    told = header("growth", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
-    lines = grown(chosen.most_tokens, chosen.width, chosen.depth, chosen.heads, chosen.repeats)
-    faces = start_up(chosen.repeats)
-    print(printed(told))
-    print(as_text(lines, faces))
-    write_json(chosen.json, {"header": told, "lines": lines, "start_up_s": faces})
-    if chosen.plot and any(line["is_measured"] for line in lines):
-        draw(lines, chosen.plot)
-
-
-if __name__ == "__main__":
-    main()
+TABLES: dict[str, Columns] = {
+    "step": {
+        "size": "{size}",
+        "frames": "{frames}",
+        "tokens": "{tokens}",
+        "s a step": lambda row: f"{row['seconds']:.2f}" if row["is_measured"] else "not measured",
+        "by the model": "{model_s:.2f}",
+        "peak MB": "{peak_mb:.0f}",
+    },
+    "start-up": {"face": "{size}", "start-up s": "{seconds:.2f}"},
+}
+BENCH = Bench(
+    __doc__, TABLES, run, rows, options,
+    settings=lambda options: {"size": [options.width, options.depth, options.heads]},
+    key=lambda sample: (sample["size"], sample["frames"]), draw=draw, seed=SEED,
+)  # fmt: skip

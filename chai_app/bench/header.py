@@ -32,15 +32,16 @@ def header(bench: str, arguments: Sequence[str], seed: int, libraries: Sequence[
     except OSError:
         commit = ""
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    device = f"{platform.machine()}, {os.cpu_count()} cores{load}"
+    if "torch" in libraries:
+        import torch
+
+        device += f", {torch.get_num_threads()} threads"
+        device += f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return {
         "command": " ".join([f"{PROGRAM} bench {bench}", *arguments]),
         "commit": commit or "unknown",
         "seed": seed,
-        "device": f"{platform.machine()}, {os.cpu_count()} cores{load}",
+        "device": device,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in libraries}},
     }
-
-
-def printed(values: dict[str, Any]) -> str:
-    """The header as lines of text."""
-    return "\n".join(f"{name}: {value}" for name, value in values.items())

@@ -12,6 +12,9 @@ from typing import Any
 from ..errors import BadRequest
 from ..files import whole_file
 
+Sample = dict[str, Any]
+"""What was measured once, as plain values."""
+
 
 class Journal:
     """Samples, one JSON object a line, in a file beside the results; in memory alone if `path` is None.
@@ -24,13 +27,12 @@ class Journal:
         key: what tells two samples apart.
     """
 
-    def __init__(
-        self, path: Path | None, depends_on: dict[str, Any], key: Callable[[dict[str, Any]], tuple[Any, ...]]
-    ) -> None:
+    def __init__(self, path: Path | None, depends_on: dict[str, Any], key: Callable[[Sample], tuple[Any, ...]]) -> None:
         depends_on = json.loads(json.dumps(depends_on))  # as it will be read again: lists for tuples
+        self.settings: dict[str, Any] = depends_on
         self._path = None if path is None else path.with_suffix(".samples.jsonl")
         self._key = key
-        self._samples: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._samples: dict[tuple[Any, ...], Sample] = {}
         self._start = time.monotonic()
         if self._path is None:
             return
@@ -44,22 +46,35 @@ class Journal:
         elif lines:
             self._path.replace(self._path.with_suffix(".old.jsonl"))
             print(f"{self._path.name} was about something else: it is kept as .old.jsonl", file=sys.stderr)
-        with whole_file(self._path) as temporary:
-            kept = [json.dumps(each) for each in (depends_on, *self._samples.values())]
-            temporary.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        self._write()
 
-    def has(self, *key: Any) -> bool:
-        """Whether the sample of this key is there."""
-        return key in self._samples
+    def _write(self) -> None:
+        if self._path is not None:
+            with whole_file(self._path) as temporary:
+                kept = [json.dumps(each) for each in (self.settings, *self._samples.values())]
+                temporary.write_text("\n".join(kept) + "\n", encoding="utf-8")
 
-    def add(self, sample: dict[str, Any]) -> None:
+    def clear(self, **where: Any) -> None:
+        """Drop the samples that have these values, all of them if there are none: where a run cannot go on midway."""
+        self._samples = {
+            key: sample
+            for key, sample in self._samples.items()
+            if any(sample.get(name) != value for name, value in where.items())
+        }
+        self._write()
+
+    def has(self, **values: Any) -> bool:
+        """Whether the sample is there whose key these values make."""
+        return self._key(values) in self._samples
+
+    def add(self, sample: Sample) -> None:
         """Write a sample down."""
         self._samples[self._key(sample)] = sample
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(sample) + "\n")
 
-    def samples(self) -> list[dict[str, Any]]:
+    def samples(self) -> list[Sample]:
         """All of them, those of earlier runs too."""
         return list(self._samples.values())
 
@@ -72,7 +87,7 @@ class Journal:
         )
 
 
-def _read(line: str) -> dict[str, Any] | None:
+def _read(line: str) -> Sample | None:
     try:
         value = json.loads(line)
     except ValueError:
@@ -88,7 +103,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise BadRequest(f"There are no results in {path} ({error.strerror}): run it with --json first.") from error
     except ValueError as error:
         raise BadRequest(f"{path} is not the JSON that a benchmark writes: run it with --json first.") from error
-    if not isinstance(values, dict) or "header" not in values:
+    if not isinstance(values, dict) or not {"header", "settings", "samples"} <= values.keys():
         raise BadRequest(f"{path} holds no results of a benchmark: give the file that its --json named.")
     return values
 

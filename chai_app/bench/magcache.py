@@ -7,11 +7,11 @@ for others.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from ..files import whole_file
 from ..models import DEMO, find_model
 from ..models.mag_ratios import measuring, save_ratios
 from ..request import GenerationRequest
-from .header import header, printed
+from ..settings import Settings
+from .journal import Journal, Sample
+from .runner import Bench, Column, Row, in_turns
 from .worlds import SEED, asked_specs, words
 
 PROMPTS = (
@@ -34,59 +36,60 @@ PROMPTS = (
 )
 
 
-def measured(engine: Engine, prompts: Sequence[str]) -> np.ndarray:
-    """(prompts, steps) ratios; a line for each on standard error."""
-    engine.warm_up()
-    assert engine.loaded is not None
-    blocks = list(engine.loaded.pipeline.transformer.transformer_blocks)
-    rows = []
-    for i, prompt in enumerate(prompts):
-        with measuring(blocks) as ratios:
-            engine.generate(GenerationRequest(prompt, seed=i, preset="exact", is_private=True))
-        rows.append(ratios)
-        print(f"{i + 1} of {len(prompts)}: {prompt}", file=sys.stderr, flush=True)
-    return np.array(rows)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="bench magcache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--model", default=DEMO)
     parser.add_argument("--prompts", type=int, default=6)
     parser.add_argument("--save", action="store_true", help="remember them in CHAI_HOME for this model")
     parser.add_argument("--ship", action="store_true", help="write them into the chai.json of the model's folder")
-    options = parser.parse_args(arguments)
+
+
+def settings(options: Namespace) -> dict[str, Any]:
     if options.prompts < 1:
         raise BadRequest(f"--prompts is {options.prompts}: at least one is needed.")
-    engine = Engine(options.model)
-    model = find_model(options.model, engine.settings)
+    here = Settings.from_environment()
+    model = find_model(options.model, here)
     if options.ship and model.folder is None:
         raise BadRequest(f"{model.name} has no folder with a chai.json to write into: use --save.")
+    return {"model": model.name, "fingerprint": model.fingerprint(here)}
+
+
+def run(options: Namespace, journal: Journal) -> None:
     if options.model == DEMO:
         prompts = [words(spec, i) for i, spec in enumerate(asked_specs(options.prompts))]
     else:
         prompts = [PROMPTS[i % len(PROMPTS)] for i in range(options.prompts)]
-    told = header("magcache", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
-    print(printed(told), flush=True)
-    rows = measured(engine, prompts)
-    ratios = [round(float(ratio), 5) for ratio in rows.mean(axis=0)]
-    print("\n| step | ratio | spread over the prompts |\n| --- | --- | --- |")
-    for i, (ratio, spread) in enumerate(zip(ratios, rows.std(axis=0), strict=True), 1):
-        print(f"| {i} | {ratio:.3f} | {spread:.3f} |")
+    with closing(Engine(options.model)) as engine:
+        engine.warm_up()
+        assert engine.loaded is not None
+        blocks = list(engine.loaded.pipeline.transformer.transformer_blocks)
+
+        def make(i: int, arms: Sequence[str]) -> list[Sample]:
+            with measuring(blocks) as ratios:
+                engine.generate(GenerationRequest(prompts[i], seed=i, preset="exact", is_private=True))
+            return [{"arm": arms[0], "ratios": list(ratios)}]
+
+        in_turns(journal, ["exact"], range(len(prompts)), make)
+
+
+def rows(samples: Sequence[Sample], _settings: Mapping[str, Any]) -> list[Row]:
+    ratios = np.array([sample["ratios"] for sample in samples])  # (prompts, steps)
+    means, spreads = ratios.mean(axis=0).tolist(), ratios.std(axis=0).tolist()
+    pairs = enumerate(zip(means, spreads, strict=True), 1)
+    return [{"step": step, "ratio": round(mean, 5), "spread": spread} for step, (mean, spread) in pairs]
+
+
+def finish(options: Namespace, rows: list[Row]) -> None:
+    here = Settings.from_environment()
+    model, ratios = find_model(options.model, here), [row["ratio"] for row in rows]
     if options.save:
-        print(f"\nremembered in {save_ratios(model, engine.settings, ratios)}")
+        print(f"\nremembered in {save_ratios(model, here, ratios)}")
     if options.ship and model.folder is not None:
-        _ship(model.folder / "chai.json", ratios)
-        print(f"\nwritten into {model.folder / 'chai.json'}")
-    engine.close()
+        card = model.folder / "chai.json"
+        values = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+        with whole_file(card) as temporary:
+            temporary.write_text(json.dumps({**values, "mag_ratios": ratios}, indent=1) + "\n", encoding="utf-8")
+        print(f"\nwritten into {card}")
 
 
-def _ship(card: Path, ratios: Sequence[float]) -> None:
-    values = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
-    with whole_file(card) as temporary:
-        temporary.write_text(json.dumps({**values, "mag_ratios": list(ratios)}, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+TABLE: dict[str, Column] = {"step": "{step}", "ratio": "{ratio:.3f}", "spread over the prompts": "{spread:.3f}"}
+BENCH = Bench(__doc__, {"": TABLE}, run, rows, options, settings, finish=finish, seed=SEED)

@@ -55,7 +55,7 @@ def figure(path: Path, *shape: int, **options: Any) -> Iterator[tuple[Any, Any]]
             drawing.savefig(temporary, dpi=130)
 
 
-def draw_gains(table: Sequence[dict[str, Any]], full_steps: int, path: Path) -> None:
+def draw_gains(table: Sequence[dict[str, Any]], path: Path) -> None:
     """The ablation: each arm's gain over as many steps without the cache, one panel for each number of steps."""
     lines = [line for line in table if "score_gain" in line]
     if not lines:
@@ -78,8 +78,9 @@ def draw_gains(table: Sequence[dict[str, Any]], full_steps: int, path: Path) -> 
             if full and plain:
                 gap = 100 * (full[0]["score"] - plain[0]["score"])
                 panel.axvline(gap, color=GREY, linestyle="--", linewidth=1)
+                name = f"{full[0]['full_steps']} steps"
                 panel.annotate(
-                    f"{full_steps} steps", (gap, 1.01), xycoords=("data", "axes fraction"), color=GREY, fontsize=8,
+                    name, (gap, 1.01), xycoords=("data", "axes fraction"), color=GREY, fontsize=8,
                     ha="center", va="bottom",
                 )  # fmt: skip
             for line in lines:
@@ -106,11 +107,11 @@ def draw_quality(table: Sequence[dict[str, Any]], path: Path) -> None:
         full = table[0]
         axes.axhline(100 * full["score"], color=GREY, linestyle="--", linewidth=1)
         axes.plot(full["median_s"], 100 * full["score"], "*", color="black", markersize=11, label=full["arm"])
-        kinds = dict.fromkeys(line["kind"] for line in table[1:])
+        kinds = dict.fromkeys(line["group"] for line in table[1:])
         for i, (kind, colour, marker) in enumerate(zip(kinds, (RED, BLUE, *COLOURS[2:]), ("s", "o", *MARKERS[2:]))):
-            lines = sorted((line for line in table[1:] if line["kind"] == kind), key=lambda line: line["steps"])
+            lines = sorted((line for line in table[1:] if line["group"] == kind), key=lambda line: line["steps"])
             x, y = [line["median_s"] for line in lines], [100 * line["score"] for line in lines]
-            spread = [[100 * abs(line["interval"][end] - line["difference"]) for line in lines] for end in (0, 1)]
+            spread = [[100 * abs(line["difference"][end] - line["difference"][0]) for line in lines] for end in (1, 2)]
             axes.errorbar(x, y, yerr=spread, color=colour, marker=marker, markersize=5, linewidth=1.4, capsize=2,
                           elinewidth=0.9, label=kind)  # fmt: skip
             for line, a, b in zip(lines, x, y, strict=True):
@@ -123,16 +124,16 @@ def draw_quality(table: Sequence[dict[str, Any]], path: Path) -> None:
         axes.legend(loc="lower right")
 
 
-def draw_stream(arms: dict[str, dict[str, Any]], path: Path) -> None:
+def draw_stream(table: Sequence[dict[str, Any]], path: Path) -> None:
     """Bench stream: share of hits so far along the stream and, where there are seconds, their mean so far."""
     panels = [("running_hit_rate", "Prompts that hit so far, %", 100)]
-    if all("running_seconds" in arm for arm in arms.values()):
+    if all("running_seconds" in row for row in table):
         panels.append(("running_seconds", "Mean seconds of a video so far", 1))
     with figure(path, 1, len(panels), figsize=(4.8 * len(panels), 3.6), squeeze=False) as (_, axes):
         for panel, (key, title, times) in zip(axes[0], panels, strict=True):
-            for (name, arm), colour, marker in zip(arms.items(), COLOURS, MARKERS):
-                values = [times * value for value in arm[key]]
-                panel.plot(range(1, 1 + len(values)), values, label=name, color=colour, marker=marker,
+            for row, colour, marker in zip(table, COLOURS, MARKERS, strict=False):
+                values = [times * value for value in row[key]]
+                panel.plot(range(1, 1 + len(values)), values, label=row["arm"], color=colour, marker=marker,
                            markevery=max(1, len(values) // 8), markersize=4.5, linewidth=1.4)  # fmt: skip
             panel.set_title(title)
             panel.set_xlabel("prompts of the stream")

@@ -7,18 +7,16 @@ operators down.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ..attention import DEFAULT
-from .header import header, printed
-from .journal import write_json
-from .reuse import Arm, Bench
-from .worlds import SEED, asked_specs, words
+from .journal import Journal, Sample
+from .plots import COLOURS, GREY, figure
+from .runner import Arm, Bench, Column, Row, in_turns
+from .warm import STAGES, Warm, few, full
+from .worlds import SEED
 
 KINDS: dict[str, tuple[str, ...]] = {
     "matrix products": ("addmm", "mm", "bmm", "baddbmm"),
@@ -40,14 +38,14 @@ def kind_of(operator: str) -> str:
     return "all else"
 
 
-def profiled(bench: Bench, prompt: str, arm: Arm) -> dict[str, Any]:
+def profiled(warm: Warm, arm: Arm) -> Sample:
     """Stages in seconds, and the milliseconds of each kind of operator."""
     from torch.profiler import ProfilerActivity, profile
 
-    bench.make(prompt, 0, arm)  # warm
-    stages = bench.make(prompt, 0, arm)[1]["stages"]
+    warm.make(0, arm)  # warm
+    stages = warm.make(0, arm)[1]["stages"]
     with profile(activities=[ProfilerActivity.CPU]) as record:
-        bench.make(prompt, 0, arm)
+        warm.make(0, arm)
     kinds: dict[str, float] = {}
     for event in record.key_averages():
         kind = kind_of(event.key)
@@ -55,60 +53,52 @@ def profiled(bench: Bench, prompt: str, arm: Arm) -> dict[str, Any]:
     return {"arm": arm.name, "stages_s": stages, "kinds_ms": dict(sorted(kinds.items(), key=lambda pair: -pair[1]))}
 
 
-def as_text(results: Sequence[dict[str, Any]]) -> str:
-    lines = ["| run | text, denoise, decode s | the largest costs, share of operator time |", "| --- | --- | --- |"]
-    for result in results:
-        total = sum(result["kinds_ms"].values())
-        stages = ", ".join(f"{result['stages_s'].get(name, 0.0):.2f}" for name in ("text", "denoise", "decode"))
-        costs = ", ".join(f"{kind} {100 * ms / total:.0f} %" for kind, ms in result["kinds_ms"].items())
-        lines.append(f"| {result['arm']} | {stages} | {costs} |")
-    return "\n".join(lines)
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("--full-steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=2, help="of a hit")
+    parser.add_argument(
+        "--start-level", dest="first_sigma", type=float, default=0.8, help="noise that a hit begins with"
+    )
 
 
-def draw(results: Sequence[dict[str, Any]], path: Path) -> None:
+def run(options: Namespace, journal: Journal) -> None:
+    arms = [full(options.full_steps), few("auto", options.steps, options.first_sigma)]
+    with tempfile.TemporaryDirectory() as home:
+        warm = Warm(Path(home), 1, options.full_steps)
+        in_turns(journal, arms, [0], lambda _, arms: [profiled(warm, arm) for arm in arms])
+        warm.engine.close()
+
+
+def draw(rows: list[Row], _samples: Sequence[Sample], path: Path) -> None:
     """One bar a run, of its kinds of operators."""
-    from .plots import COLOURS, GREY, figure
-
-    kinds = [*KINDS, "all else"]
-    colours = [*COLOURS, "#a6761d", GREY]
-    with figure(path, figsize=(8, 1.4 + 0.6 * len(results))) as (_, axes):
-        for i, result in enumerate(results):
-            total, left = sum(result["kinds_ms"].values()), 0.0
-            for kind, colour in zip(kinds, colours, strict=True):
-                share = 100 * result["kinds_ms"].get(kind, 0.0) / total
+    colours = dict(zip([*KINDS, "all else"], [*COLOURS, "#a6761d", GREY], strict=True))
+    with figure(path, figsize=(8, 1.4 + 0.6 * len(rows))) as (_, axes):
+        for i, row in enumerate(rows):
+            total, left = sum(row["kinds_ms"].values()), 0.0
+            for kind, colour in colours.items():
+                share = 100 * row["kinds_ms"].get(kind, 0.0) / total
                 axes.barh(i, share, left=left, color=colour, label=kind if i == 0 else None, height=0.6)
                 if share >= 5:
                     axes.text(left + share / 2, i, f"{share:.0f}", ha="center", va="center", color="white", fontsize=8)
                 left += share
-        axes.set_yticks(range(len(results)), [result["arm"] for result in results])
+        axes.set_yticks(range(len(rows)), [row["arm"] for row in rows])
         axes.grid(False)
         axes.set(xlim=(0, 100), xlabel="share of operator time, %", title="Where the time of a run goes")
         axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.45, -0.35), fontsize=8)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="bench profile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--full-steps", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=2, help="of a hit")
-    parser.add_argument("--start-level", dest="level", type=float, default=0.8, help="noise that a hit begins with")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--plot", type=Path, help="draw them here")
-    chosen = parser.parse_args(arguments)
-    told = header("profile", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
-    asked = asked_specs(1)
-    with tempfile.TemporaryDirectory() as home:
-        bench = Bench(asked, chosen.full_steps, DEFAULT, Path(home))
-        arms = (Arm("full", chosen.full_steps), Arm("auto", chosen.steps, chosen.level))
-        results = [profiled(bench, words(asked[0], 0), arm) for arm in arms]
-        bench.engine.close()
-    print(printed(told))
-    print(as_text(results))
-    write_json(chosen.json, {"header": told, "results": results})
-    if chosen.plot:
-        draw(results, chosen.plot)
+def costs(row: Row) -> str:
+    """The shares of all kinds, the largest first."""
+    total = sum(row["kinds_ms"].values())
+    return ", ".join(f"{kind} {100 * ms / total:.0f} %" for kind, ms in row["kinds_ms"].items())
 
 
-if __name__ == "__main__":
-    main()
+TABLE: dict[str, Column] = {
+    "run": "{arm}",
+    "text, denoise, decode s": ", ".join(f"{{stages_s[{stage}]:.2f}}" for stage in STAGES),
+    "the largest costs, share of operator time": costs,
+}
+BENCH = Bench(
+    __doc__, {"": TABLE}, run, lambda samples, _: list(samples), options,
+    settings=lambda options: {"arms": [options.full_steps, options.steps, options.first_sigma]}, draw=draw, seed=SEED,
+)  # fmt: skip

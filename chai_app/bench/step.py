@@ -11,13 +11,13 @@ done so before the first step.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,8 +25,8 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest
-from .header import header, printed
-from .journal import write_json
+from .journal import Journal, Sample
+from .runner import Bench, Column, Row, in_turns, note
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +60,14 @@ class Size:
             f"depth {self.depth}, width {self.width}, {self.heads} heads, {self.height} x {self.video_width}, "
             f"{self.num_frames} frames, {self.text} tokens"
         )
+
+
+def original_at_hand() -> Any:
+    """The original that OPENSORA_DIR names; None, and a line that says so, if it is not set."""
+    folder = os.environ.get("OPENSORA_DIR")
+    if folder is None:
+        note("OPENSORA_DIR is not set, so that ours stands alone here.")
+    return None if folder is None else original_module(Path(folder))
 
 
 def original_module(folder: Path) -> Any:
@@ -214,19 +222,20 @@ def _released(ours: Any, original: Any) -> dict[str, Tensor]:
 
 
 def measure(
+    journal: Journal,
     original: Any,
     size: Size,
     rounds: int,
-    clock: Callable[[], float],
+    clock: Callable[[], float] = time.perf_counter,
     device: str = "cpu",
     dtype: torch.dtype | None = None,
-) -> dict[str, Any]:
+) -> None:
     """Both in turns, and how far their outputs lie apart."""
     import torch
 
     with torch.no_grad():
         pair = Pair(original, size, device, dtype)
-        arms: dict[str, Any] = {"ours": pair.run_ours}
+        arms: dict[str, Callable[[], Any]] = {"ours": pair.run_ours}
         difference = None
         if pair.original is not None:
             kinds = {type(module) for module in pair.original.modules()}
@@ -245,36 +254,45 @@ def measure(
         outputs = {name: run() for name, run in arms.items()}  # warm
         if "original" in outputs:
             difference = float((outputs["ours"] - outputs["original"]).abs().max())
-        seconds: dict[str, list[float]] = {name: [] for name in arms}
-        for i in range(rounds):
-            names = list(arms)
-            for name in names[i % len(names) :] + names[: i % len(names)]:
+
+        def make(i: int, names: Sequence[str]) -> Iterator[Sample]:
+            for name in names:
                 start = clock()
                 arms[name]()
-                seconds[name].append(clock() - start)
-    return {"size": asdict(size), "seconds": seconds, "difference": difference}
+                seconds = clock() - start
+                apart = difference if name == "original" else None
+                yield {"arm": name, "seconds": seconds, "difference": apart}
+
+        in_turns(journal, list(arms), range(rounds), make, part="step", size=asdict(size))
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
-    lines = ["| size | arm | n | median s | p95 s | ours / this | furthest output |", "| --- |" + " --- |" * 6]
-    for result in results:
-        ours = median(result["seconds"]["ours"])
-        for arm, seconds in result["seconds"].items():
+def rows(samples: Sequence[Sample], _settings: Mapping[str, Any]) -> list[Row]:
+    """A row for each size and arm."""
+    table: list[Row] = []
+    for size in _each(sample["size"] for sample in samples):
+        by_arm: dict[str, list[Sample]] = {}
+        for sample in samples:
+            if sample["size"] == size:
+                by_arm.setdefault(sample["arm"], []).append(sample)
+        ours = median(sample["seconds"] for sample in by_arm["ours"])
+        for arm, mine in sorted(by_arm.items(), key=lambda pair: pair[0] != "ours"):
+            seconds = [sample["seconds"] for sample in mine]
             p95 = quantiles(seconds, n=20)[-1] if len(seconds) > 1 else seconds[0]
-            apart = "" if result["difference"] is None or arm != "original" else f"{result['difference']:.1e}"
-            lines.append(
-                f"| {Size(**result['size']).name} | {arm} | {len(seconds)} | {median(seconds):.3f} | {p95:.3f} "
-                f"| {ours / median(seconds):.2f} | {apart} |"
-            )
-    return "\n".join(lines)
+            row = {"part": "step", "size": size, "arm": arm, "n": len(seconds), "median_s": median(seconds)}
+            row |= {"name": Size(**size).name, "p95_s": p95, "ratio": ours / row["median_s"]}
+            table.append({**row, "difference": mine[0]["difference"]})
+    return table
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    import torch
+def _each(values: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
 
-    parser = argparse.ArgumentParser(
-        prog="bench step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--depth", type=int, default=8)
@@ -289,28 +307,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default="wall",
         help="cpu counts the seconds of the processor alone: for one thread on a machine with other work",
     )
-    parser.add_argument("--json", type=Path, help="write the raw seconds here")
-    chosen = parser.parse_args(arguments)
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    folder = os.environ.get("OPENSORA_DIR")
-    told = header("step", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "diffusers"))
-    told["threads"] = torch.get_num_threads()
-    print(printed(told), flush=True)
-    if folder is None:
-        print("OPENSORA_DIR is not set, so that ours stands alone here.")
-    original = None if folder is None else original_module(Path(folder))
-    results = []
-    for heads in chosen.heads:
-        height, width = chosen.size
-        size = Size(chosen.width, chosen.depth, heads, chosen.frames, height, width, chosen.text)
-        results.append(measure(original, size, chosen.rounds, CLOCKS[chosen.clock]))
-        difference = results[-1]["difference"]
-        if difference is not None and difference > MOST_DIFFERENCE:
-            print(f"The outputs differ by {difference:.1e}, more than {MOST_DIFFERENCE:.0e}.")
-    print(table(results))
-    write_json(chosen.json, {"header": told, "results": results})
 
 
-if __name__ == "__main__":
-    main()
+def settings(options: Namespace) -> dict[str, Any]:
+    import torch
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return {"threads": torch.get_num_threads(), "clock": options.clock}
+
+
+def run(options: Namespace, journal: Journal) -> None:
+    original = original_at_hand()
+    height, width = options.size
+    for heads in options.heads:
+        size = Size(options.width, options.depth, heads, options.frames, height, width, options.text)
+        measure(journal, original, size, options.rounds, CLOCKS[options.clock])
+
+
+def said(rows: Sequence[Row]) -> Iterator[str]:
+    """The outputs should be the same."""
+    for row in rows:
+        if (row["difference"] or 0) > MOST_DIFFERENCE:
+            yield f"The outputs differ by {row['difference']:.1e}, more than {MOST_DIFFERENCE:.0e}."
+
+
+TABLE: dict[str, Column] = {
+    "size": "{name}",
+    "arm": "{arm}",
+    "n": "{n}",
+    "median s": "{median_s:.3f}",
+    "p95 s": "{p95_s:.3f}",
+    "ours / this": "{ratio:.2f}",
+    "furthest output": "{difference:.1e}",
+}
+BENCH = Bench(
+    __doc__, {"step": TABLE}, run, rows, options, settings,
+    key=lambda sample: (str(sample["size"]), sample["prompt"], sample["arm"]), said=said, seed=SEED,
+)  # fmt: skip

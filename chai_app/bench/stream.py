@@ -9,20 +9,19 @@ Three modes. The real one makes every video, arms in turn, and judges it. --repl
 same caches with zeros for latents, and adds up seconds that were measured elsewhere, one figure for all hits and one
 for all full runs (--hit-seconds, --full-seconds, or --times JSON of bench reuse): hit rates are real, seconds are not.
 --prompt-file FILE replays real prompts, each once and in the order of the file, for hit rates only; phrases are
-compared as bags of words unless --clip names a text-image model that is on this machine.
+compared as bags of words unless --clip names a text-image model that is on this machine. A stream that was interrupted
+begins anew, for what its caches held is gone.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-import sys
 import tempfile
-import time
+from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +29,24 @@ import numpy as np
 
 from ..cache import LatentCache, OpenClipEmbedder, Shape
 from ..cache.thresholds import Embedder
-from ..demo.judge import load_judge
-from ..demo.world import ClipSpec
 from ..engine import Engine
 from ..engine.donors import embedder_for, shape_of
 from ..errors import BadRequest
 from ..models import DEMO, find_model
 from ..request import GenerationRequest
 from ..settings import Settings
-from .header import header
-from .header import printed as printed_header
-from .journal import write_json
+from .journal import Journal, Sample
 from .matching import By, Matcher, WordEmbedder
-from .measures import Pixels, difference, measured
+from .measures import Pixels, difference
+from .plots import draw_stream
+from .runner import Bench, Column, Row, by_arm, in_turns, interval, note, points
+from .warm import demo_engine, fingerprint, judged, timed
 from .worlds import SEED, stream_specs, words
 
 WAYS: tuple[By, ...] = ("entities", "whole prompt")
 NO_CACHE = "no cache"
 SHARE = 0.1
 TINY = Shape((1, 1, 1, 1), num_frames=1, height=8, width=8, fps=1)
-EVERY = 20  # prompts between two looks at how far it is
 
 
 def budget_bytes(entry_bytes: int, prompts: int) -> int:
@@ -64,7 +61,7 @@ def replayed(
     warm: int,
     seconds: tuple[float, float] | None,
     threshold: float | None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Sample]:
     """Decisions on `prompts[warm:]` by a cache that the first `warm` have filled.
 
     Args: seconds: of a hit and of a full run, measured elsewhere; None leaves them out.
@@ -82,7 +79,7 @@ def replayed(
                 matcher.keep(prompt)
             else:
                 matcher.cache.touch(entry)
-            sample: dict[str, Any] = {"prompt": i, "arm": by, "is_hit": entry is not None, "found_by": phrase}
+            sample: Sample = {"prompt": i, "arm": by, "is_hit": entry is not None, "found_by": phrase}
             if seconds is not None:
                 sample["seconds"] = seconds[0] if entry is not None else seconds[1]
             yield sample
@@ -107,34 +104,28 @@ class Runs:
                 engine.close()
                 with LatentCache(self._folder / "warm") as cache:
                     cache.set_budget(budget_bytes(reuse.bytes_written, total))
-            if (i + 1) % EVERY == 0:
-                print(f"{i + 1} of {len(prompts)} videos to begin with", file=sys.stderr, flush=True)
+        note(f"{len(prompts)} videos to begin with")
         engine.close()
         for by in WAYS:
             shutil.copytree(self._folder / "warm", self._folder / by)
         model = find_model(DEMO, Settings.from_environment())
         shape = shape_of(self._request("x", 0, "full").resolved(model.defaults), model)
         assert shape is not None
-        fingerprint = model.fingerprint(Settings.from_environment())
-        self._matcher = Matcher(self._folder / WAYS[1], embedder_for(model), WAYS[1], fingerprint, shape)
+        self._matcher = Matcher(self._folder / WAYS[1], embedder_for(model), WAYS[1], fingerprint(), shape)
         for name in (*WAYS, NO_CACHE):
             self._engine(name).generate(self._request(prompts[0], 0, "fast"))  # what a process does only once
 
-    def make(self, arm: str, prompt: str, seed: int) -> tuple[Pixels, dict[str, Any]]:
-        """One video as a person would get it, and its part of a sample; seconds from asking to frames."""
+    def make(self, arm: str, prompt: str, seed: int) -> tuple[Pixels, Sample]:
+        """One video as a person would get it, and its part of a sample."""
         assert self._matcher is not None
-        start = time.perf_counter()
         reuse = {WAYS[0]: "auto", NO_CACHE: "full"}.get(arm)
         if reuse is None:
             entry, _ = self._matcher.find(prompt)
             reuse = "full" if entry is None else entry.id
         request = self._request(prompt, seed, reuse, is_private=arm == NO_CACHE)
-        generation = self._engine(arm).generate(request)
-        seconds = time.perf_counter() - start
-        told = generation.report.reuse
-        is_hit = told is not None and told.outcome == "hit"
-        phrase = told.wanted if told is not None else None
-        return generation.frames, {"arm": arm, "is_hit": is_hit, "found_by": phrase, "seconds": seconds}
+        generation, told = timed(self._engine(arm), request)
+        phrase = generation.report.reuse.wanted if generation.report.reuse else None
+        return generation.frames, {**told, "is_hit": told["outcome"] == "hit", "found_by": phrase}
 
     def close(self) -> None:
         for engine in self._engines.values():
@@ -144,8 +135,7 @@ class Runs:
 
     def _engine(self, name: str) -> Engine:
         if name not in self._engines:
-            home = self._folder / name
-            self._engines[name] = Engine(settings=Settings(home, home / "models", home, full_steps=self._full))
+            self._engines[name] = demo_engine(self._folder / name, self._full)
         return self._engines[name]
 
     def _request(self, prompt: str, seed: int, reuse: str, is_private: bool = False) -> GenerationRequest:
@@ -155,83 +145,7 @@ class Runs:
         )  # fmt: skip
 
 
-def real(
-    specs: Sequence[ClipSpec], warm: int, fast_steps: int | None, full_steps: int | None
-) -> Iterator[list[dict[str, Any]]]:
-    """For each prompt behind the first `warm`, a sample of each arm."""
-    judge, arms = load_judge(), (NO_CACHE, *WAYS)
-    prompts = [words(spec, i, "stream") for i, spec in enumerate(specs)]
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        runs = Runs(Path(folder), fast_steps, full_steps)
-        stack.callback(runs.close)
-        runs.warm(prompts[:warm], len(prompts))
-        for i, (prompt, spec) in enumerate(zip(prompts[warm:], specs[warm:], strict=True)):
-            start = i % len(arms)
-            made = {arm: runs.make(arm, prompt, i) for arm in (*arms[start:], *arms[:start])}
-            clips = np.stack([made[arm][0] for arm in arms])
-            found = measured(judge, [spec] * len(arms), clips, np.stack([clips[0]] * len(arms)))
-            yield [
-                {"prompt": i, **made[arm][1], "right": each.right, "score": each.score, "psnr_db": each.psnr_db}
-                for arm, each in zip(arms, found, strict=True)
-            ]
-
-
-def summary(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """One line of the table for each arm, with what the plot needs; differences are to the arm without a cache."""
-    by_arm: dict[str, list[dict[str, Any]]] = {}
-    for sample in samples:
-        by_arm.setdefault(sample["arm"], []).append(sample)
-    plain = by_arm.get(NO_CACHE)
-    lines = {}
-    for name, mine in by_arm.items():
-        hits = np.array([sample["is_hit"] for sample in mine])
-        so_far = np.arange(1, len(mine) + 1)
-        line: dict[str, Any] = {"n": len(mine), "hit_rate": float(hits.mean())}
-        phrases = Counter(sample["found_by"] for sample in mine if sample.get("found_by"))
-        line["most_found"] = phrases.most_common(8)
-        line["running_hit_rate"] = (hits.cumsum() / so_far).tolist()
-        if "seconds" in mine[0]:
-            seconds = np.array([sample["seconds"] for sample in mine])
-            line |= {"mean_s": float(seconds.mean()), "p95_s": float(np.percentile(seconds, 95))}
-            line["running_seconds"] = (seconds.cumsum() / so_far).tolist()
-            for what, some in (("hit_s", seconds[hits]), ("full_s", seconds[~hits])):
-                line[what] = float(some.mean()) if len(some) else None
-            if plain:
-                line["times_faster"] = float(np.mean([sample["seconds"] for sample in plain])) / line["mean_s"]
-        if "score" in mine[0]:
-            line["score"] = float(np.mean([sample["score"] for sample in mine]))
-            if plain:
-                line["score_difference"] = difference([s["score"] for s in mine], [s["score"] for s in plain])
-        lines[name] = line
-    return lines
-
-
-def printed(lines: dict[str, dict[str, Any]], is_replay: bool) -> str:
-    note = " (replayed)" if is_replay else ""
-    text = [
-        f"| matching | n | hits | mean s{note} | p95 s{note} | hit s | full s | faster | score "
-        "| difference to no cache, 95 % |",
-        "| --- |" + " --- |" * 9,
-    ]
-    for name, line in lines.items():
-        cells = [name, str(line["n"]), f"{100 * line['hit_rate']:.1f} %"]
-        cells += [_number(line.get(key)) for key in ("mean_s", "p95_s", "hit_s", "full_s")]
-        cells.append(_number(line.get("times_faster")) + ("x" if line.get("times_faster") else ""))
-        cells.append(f"{100 * line['score']:.1f}" if "score" in line else "")
-        mean, low, high = (100 * value for value in line.get("score_difference", (0, 0, 0)))
-        cells.append(f"{mean:+.1f} ({low:+.1f} to {high:+.1f})" if "score_difference" in line else "")
-        text.append("| " + " | ".join(cells) + " |")
-    return "\n".join(text)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="bench stream", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--prompts", type=int, help="of the stream (default: 1000, or all of the file)")
     parser.add_argument("--warm", type=int, default=100, help="videos that the cache begins with")
     parser.add_argument("--skew", type=float, default=1.0, help="exponent of Zipf's law")
@@ -244,80 +158,131 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompt-file", type=Path, help="real prompts, one a line, in place of the demo's stream")
     parser.add_argument("--clip", metavar="MODEL/WEIGHTS", help="open_clip's, as ViT-L-14/openai; with --prompt-file")
     parser.add_argument("--prompt-threshold", type=float, help="cosine from which two whole prompts match")
-    parser.add_argument("--json", type=Path, help="write table and samples here, also while it runs")
-    parser.add_argument("--plot", type=Path, help="draw hit rate and seconds along the stream here")
-    chosen = parser.parse_args(arguments)
-    told = header("stream", sys.argv[1:] if arguments is None else arguments, SEED, ("torch", "faiss-cpu"))
-    print(printed_header(told), flush=True)
-    is_replay = bool(chosen.replay or chosen.prompt_file)
-    mode = "replay" if is_replay else "real"
-    samples: list[dict[str, Any]] = []
 
-    def write() -> dict[str, dict[str, Any]]:
-        lines = summary(samples)
-        write_json(chosen.json, {"header": told, "mode": mode, "table": lines, "samples": samples})
-        return lines
 
-    if is_replay:
+def settings(options: Namespace) -> dict[str, Any]:
+    if options.prompt_file is not None:
+        _prompts_in(options)
+    return {"mode": "replay" if options.replay or options.prompt_file else "real"}
+
+
+def run(options: Namespace, journal: Journal) -> None:
+    journal.clear()
+    if journal.settings["mode"] == "replay":
         for by in WAYS:
-            prompts, embedder = _prompts(chosen)
-            limit = chosen.prompt_threshold if by == "whole prompt" else None
-            samples += replayed(by, embedder, prompts, chosen.warm, _seconds(chosen), limit)
-            print(f"{by}: done", file=sys.stderr, flush=True)
-    else:
-        start, total = time.monotonic(), chosen.prompts or 1_000
-        specs = stream_specs(chosen.warm + total, exponent=chosen.skew)
-        for done, some in enumerate(real(specs, chosen.warm, chosen.fast_steps, chosen.full_steps), 1):
-            samples += some
-            if done % EVERY == 0:
-                write()
-                minutes = (time.monotonic() - start) / 60
-                left = f"{minutes:.1f} min, about {minutes / done * (total - done):.0f} min left"
-                print(f"{done} of {total} prompts, {left}", file=sys.stderr, flush=True)
-    lines = write()
-    print(printed(lines, is_replay))
-    found = lines.get("entities", {}).get("most_found")
-    if found:
-        print("entities that found most:", ", ".join(f"{phrase} ({times})" for phrase, times in found))
-    if chosen.plot:
-        from .plots import draw_stream
+            prompts, embedder = _prompts(options)
+            limit = options.prompt_threshold if by == "whole prompt" else None
+            for sample in replayed(by, embedder, prompts, options.warm, _seconds(options), limit):
+                journal.add(sample)
+            note(f"{by}: done")
+        return
+    warm, total = options.warm, options.prompts or 1_000
+    specs = stream_specs(warm + total, exponent=options.skew)
+    prompts = [words(spec, i, "stream") for i, spec in enumerate(specs)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(Runs(Path(folder), options.fast_steps, options.full_steps)) as runs,
+    ):
+        runs.warm(prompts[:warm], len(prompts))
 
-        draw_stream(lines, chosen.plot)
+        def make(i: int, arms: Sequence[str]) -> list[Sample]:
+            made = {arm: runs.make(arm, prompts[warm + i], i) for arm in arms}
+            return judged(specs[warm + i], made, NO_CACHE)
+
+        in_turns(journal, (NO_CACHE, *WAYS), range(total), make)
 
 
-def _prompts(chosen: argparse.Namespace) -> tuple[list[str], Embedder]:
+def rows(samples: Sequence[Sample], settings: Mapping[str, Any]) -> list[Row]:
+    """A row for each arm, with what the plot needs; differences are to the arm without a cache."""
+    found = by_arm(samples)
+    plain = found.get(NO_CACHE)
+    table = []
+    for name in (NO_CACHE, *WAYS):
+        mine = found.get(name, [])
+        if not mine:
+            continue
+        hits = np.array([sample["is_hit"] for sample in mine])
+        so_far = np.arange(1, len(mine) + 1)
+        phrases = Counter(sample["found_by"] for sample in mine if sample.get("found_by"))
+        row: Row = {"arm": name, "n": len(mine), "hit_rate": float(hits.mean()), "most_found": phrases.most_common(8)}
+        row |= {"mode": settings["mode"], "running_hit_rate": (hits.cumsum() / so_far).tolist()}
+        if "seconds" in mine[0]:
+            seconds = np.array([sample["seconds"] for sample in mine])
+            row |= {"mean_s": float(seconds.mean()), "p95_s": float(np.percentile(seconds, 95))}
+            row["running_seconds"] = (seconds.cumsum() / so_far).tolist()
+            for what, some in (("hit_s", seconds[hits]), ("full_s", seconds[~hits])):
+                row[what] = float(some.mean()) if len(some) else None
+            if plain:
+                row["faster"] = float(np.mean([sample["seconds"] for sample in plain])) / row["mean_s"]
+        if "score" in mine[0]:
+            row["score"] = float(np.mean([sample["score"] for sample in mine]))
+            if plain:
+                row["difference"] = difference([s["score"] for s in mine], [s["score"] for s in plain])
+        table.append(row)
+    return table
+
+
+def said(table: list[Row]) -> Iterator[str]:
+    if table[0]["mode"] == "replay":
+        yield "Replayed: decisions are real, seconds are sums of those that were given."
+    for row in table:
+        if row["arm"] == "entities" and row["most_found"]:
+            found = ", ".join(f"{phrase} ({times})" for phrase, times in row["most_found"])
+            yield f"entities that found most: {found}"
+
+
+def _prompts(options: Namespace) -> tuple[list[str], Embedder]:
     """All prompts of a replay, those to begin with first, and what compares them."""
-    if chosen.prompt_file is None:
-        specs = stream_specs(chosen.warm + (chosen.prompts or 1_000), exponent=chosen.skew)
+    if options.prompt_file is None:
+        specs = stream_specs(options.warm + (options.prompts or 1_000), exponent=options.skew)
         demo = find_model(DEMO, Settings.from_environment())
         return [words(spec, i, "stream") for i, spec in enumerate(specs)], embedder_for(demo)
+    if not options.clip:
+        return _prompts_in(options), WordEmbedder()
+    name, _, weights = options.clip.partition("/")
+    return _prompts_in(options), OpenClipEmbedder(name, weights or None)
+
+
+def _prompts_in(options: Namespace) -> list[str]:
+    file = options.prompt_file
     try:
-        lines = chosen.prompt_file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{chosen.prompt_file} cannot be read: give a text file with one prompt a line.") from error
+        raise BadRequest(f"{file} cannot be read: give a text file with one prompt a line.") from error
     prompts = [line.strip() for line in lines if line.strip()]
-    if chosen.prompts:
-        prompts = prompts[: chosen.warm + chosen.prompts]
-    if len(prompts) <= chosen.warm:
-        raise BadRequest(f"{chosen.prompt_file} has {len(prompts)} prompts: more than --warm {chosen.warm} are needed.")
-    if not chosen.clip:
-        return prompts, WordEmbedder()
-    name, _, weights = chosen.clip.partition("/")
-    return prompts, OpenClipEmbedder(name, weights or None)
+    if options.prompts:
+        prompts = prompts[: options.warm + options.prompts]
+    if len(prompts) <= options.warm:
+        raise BadRequest(f"{file} has {len(prompts)} prompts: more than --warm {options.warm} are needed.")
+    return prompts
 
 
-def _seconds(chosen: argparse.Namespace) -> tuple[float, float] | None:
-    if chosen.times:
-        table = json.loads(chosen.times.read_text(encoding="utf-8"))["table"]
-        steps = chosen.fast_steps or max(line["steps"] for line in table if line["reuse"] == "auto")
-        hit = [line["median_s"] for line in table if line["reuse"] == "auto" and line["steps"] == steps]
+def _seconds(options: Namespace) -> tuple[float, float] | None:
+    if options.times:
+        table = json.loads(options.times.read_text(encoding="utf-8"))["table"]
+        steps = options.fast_steps or max(row["steps"] for row in table if row["reuse"] == "auto")
+        hit = [row["median_s"] for row in table if row["reuse"] == "auto" and row["steps"] == steps]
         if not hit:
-            raise BadRequest(f"{chosen.times} has no hit of {steps} steps: name another number with --fast-steps.")
+            raise BadRequest(f"{options.times} has no hit of {steps} steps: name another number with --fast-steps.")
         return hit[0], table[0]["median_s"]
-    if chosen.hit_seconds is None or chosen.full_seconds is None:
+    if options.hit_seconds is None or options.full_seconds is None:
         return None
-    return chosen.hit_seconds, chosen.full_seconds
+    return options.hit_seconds, options.full_seconds
 
 
-if __name__ == "__main__":
-    main()
+TABLE: dict[str, Column] = {
+    "matching": "{arm}",
+    "n": "{n}",
+    "hits": lambda row: f"{row['hit_rate']:.1%}",
+    "mean s": "{mean_s:.2f}",
+    "p95 s": "{p95_s:.2f}",
+    "hit s": "{hit_s:.2f}",
+    "full s": "{full_s:.2f}",
+    "faster": "{faster:.2f}x",
+    "score": points("score"),
+    "difference to no cache, 95 %": interval("difference"),
+}
+BENCH = Bench(
+    __doc__, {"": TABLE}, run, rows, options, settings, said=said,
+    draw=lambda rows, _samples, path: draw_stream(rows, path), seed=SEED, libraries=("torch", "faiss-cpu"),
+)  # fmt: skip

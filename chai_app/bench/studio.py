@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..attention import Donor, Recipe, cache_attention
+from ..attention import CacheAttentionProcessor, Donor, Recipe, cache_attention
 from ..engine.loading import Machine, load
 from ..models import find_model
 from ..opensora.frames import FrameCollector
@@ -51,7 +51,7 @@ class Studio:
         keep_freed_memory()
         model = find_model(MODEL, Settings.from_environment())
         loaded = load(model, Machine("cpu", "fp32"), Settings.from_environment())
-        self.pipeline, self.fingerprint, self.defaults = loaded.pipeline, loaded.fingerprint, model.defaults
+        self.pipeline, self.defaults = loaded.pipeline, model.defaults
         frames = self.pipeline.vae.num_latent_frames(self.defaults.num_frames)
         d, base_size = self.defaults, self.pipeline.transformer.config.input_sq_size
         self._shift = timestep_shift(d.height, d.width, d.num_frames, frames, base_size)
@@ -77,6 +77,7 @@ class Studio:
         steps: int,
         donors: Sequence[Donor] = (),
         recipe: Recipe | None = None,
+        processor: type[CacheAttentionProcessor] = CacheAttentionProcessor,
         first_sigma: float = 1.0,
         start_from: Tensor | None = None,
         keep_inputs: bool = False,
@@ -84,11 +85,11 @@ class Studio:
         """Denoise.
 
         Args:
-            donors: what to attend to, by `recipe`.
+            donors: what to attend to, by `recipe` and `processor`.
             first_sigma: where the run begins, 0 clean to 1 noise.
             start_from: (B, C, T, h, w), finished latents, brought to that level by the task's own noise.
         """
-        pipeline, d, videos = self.pipeline, self.defaults, len(task.noise)
+        pipeline, d = self.pipeline, self.defaults
         set_timesteps(pipeline.scheduler, steps, self._shift, first_sigma=first_sigma)
         latents = task.noise if start_from is None else torch.lerp(start_from, task.noise, first_sigma)
         inputs = {1.0: latents}
@@ -103,7 +104,9 @@ class Studio:
         with ExitStack() as stack:
             reuse = None
             if donors and recipe is not None:
-                reuse = stack.enter_context(cache_attention(pipeline.transformer, donors, recipe, videos, first_sigma))
+                reuse = stack.enter_context(
+                    cache_attention(pipeline.transformer, donors, recipe, first_sigma, processor)
+                )
             latents = pipeline.denoise(latents, task.text, None, d.guidance_scale, size, on_step)
         return Made(latents, inputs, steps + (reuse.extra_passes if reuse else 0))
 

@@ -7,7 +7,6 @@ what became of every video that was asked for, and the server's memory over time
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -18,7 +17,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +27,9 @@ from typing import Any
 from urllib.parse import quote
 
 from ..models import DEMO
-from .header import APP, ROOT, header, printed
+from .header import APP, ROOT
+from .journal import Journal, Sample
+from .runner import Bench, Column, Row
 
 _START_S, _DRAIN_S, _CALL_S = 600, 1_800, 600
 _MEMORY_EVERY_S = 5.0
@@ -97,9 +99,7 @@ class Site:
             return content
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the benchmark and print its tables."""
-    parser = argparse.ArgumentParser(prog="bench ui", description=__doc__)
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--model", default=DEMO)
@@ -109,27 +109,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pause", type=float, default=2.0, help="seconds that a client rests between two calls")
     parser.add_argument("--share", type=float, default=0.02, help="of calls that ask for a video")
     parser.add_argument("--seed", type=int, default=17)
-    parser.add_argument("--json", metavar="FILE", help="the raw figures")
-    options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="chai-bench-ui-") as folder:
-        calls, report = run(options, Path(folder))
-    about = header("ui", sys.argv[1:] if arguments is None else arguments, options.seed, ("gradio", "torch"))
-    print(printed(about) + "\n")
-    print_tables(calls, report)
-    if options.json:
-        raw = {"seconds": calls.seconds, "errors": calls.errors, "memory": calls.memory}
-        values = {**about, "options": vars(options), **report, **raw}
-        Path(options.json).write_text(json.dumps(values, indent=1), encoding="utf-8")
-    if calls.errors or report["lost"]:
-        sys.exit(1)
 
 
-def run(options: argparse.Namespace, folder: Path) -> tuple[Calls, dict[str, Any]]:
+def run(options: Namespace, journal: Journal) -> None:
     """Start a server, let the clients loose, wait for the last video, count."""
-    with served(folder, options.model) as (url, pid):
+    journal.clear()
+    with (
+        tempfile.TemporaryDirectory(prefix="chai-bench-ui-") as folder,
+        served(Path(folder), options.model) as (url, pid),
+    ):
         site, calls = Site(url), Calls()
         _load(options, site, pid, calls)
-        return calls, _settle(site, calls, options)
+        outcome = _settle(site, calls, options)
+    for kind, seconds in sorted(calls.seconds.items()):
+        journal.add({"part": "calls", "kind": kind, "seconds": seconds})
+    told = {"errors": calls.errors, "memory": calls.memory}
+    journal.add({"part": "outcome", "kind": "all", **outcome, **told})
 
 
 @contextmanager
@@ -157,7 +152,7 @@ def _url(server: subprocess.Popen[bytes], log: Path) -> str:
     raise RuntimeError(f"the server did not start: {log.read_text()[-2000:]}")
 
 
-def _load(options: argparse.Namespace, site: Site, pid: int, calls: Calls) -> None:
+def _load(options: Namespace, site: Site, pid: int, calls: Calls) -> None:
     started = time.monotonic()
     end = started + 60 * options.minutes
     threads = [threading.Thread(target=_client, args=(options, site, calls, i, end)) for i in range(options.clients)]
@@ -172,7 +167,7 @@ def _load(options: argparse.Namespace, site: Site, pid: int, calls: Calls) -> No
         thread.join()
 
 
-def _client(options: argparse.Namespace, site: Site, calls: Calls, i: int, end: float) -> None:
+def _client(options: Namespace, site: Site, calls: Calls, i: int, end: float) -> None:
     """One person: looks at pages, follows the queue, now and then asks for a video."""
     chance = random.Random(options.seed * 1_000 + i)
     calls.timed("page", site.page)
@@ -191,7 +186,7 @@ def _client(options: argparse.Namespace, site: Site, calls: Calls, i: int, end: 
         time.sleep(options.pause * chance.uniform(0.5, 1.5))
 
 
-def _submit(options: argparse.Namespace, site: Site, calls: Calls, prompt: str, seed: int) -> None:
+def _submit(options: Namespace, site: Site, calls: Calls, prompt: str, seed: int) -> None:
     from gradio_client import Client
 
     settings = {"seed": seed}
@@ -208,7 +203,7 @@ def _submit(options: argparse.Namespace, site: Site, calls: Calls, prompt: str, 
             calls.jobs.append(job)
 
 
-def _settle(site: Site, calls: Calls, options: argparse.Namespace) -> dict[str, Any]:
+def _settle(site: Site, calls: Calls, options: Namespace) -> dict[str, Any]:
     """Wait until the queue is empty; then every video that was asked for has to be there, and play."""
     from gradio_client import Client
 
@@ -245,26 +240,43 @@ def _memory_bytes(pid: int) -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def print_tables(calls: Calls, report: dict[str, Any]) -> None:
-    """The figures for people."""
-    print("| call | n | median | p95 | most |\n| --- | --- | --- | --- | --- |")
-    for kind, seconds in sorted(calls.seconds.items()):
-        ordered = sorted(seconds)
-        p95 = ordered[min(int(0.95 * len(ordered)), len(ordered) - 1)]
-        median = statistics.median(ordered)
-        print(
-            f"| {kind} | {len(ordered)} | {1000 * median:.0f} ms | {1000 * p95:.0f} ms | {1000 * ordered[-1]:.0f} ms |"
-        )
-    print(f"\nerrors: {len(calls.errors)}")
-    for error in calls.errors[:20]:
-        print(f"  {error}")
-    print(f"videos: {report['asked']} asked for, {report['hits']} of them hits, {len(report['lost'])} lost")
-    for line in report["lost"][:20]:
-        print(f"  {line}")
-    if report["memory_bytes"]:
-        before, after = report["memory_bytes"]
-        print(f"memory of the server: {before / 1e6:.0f} MB after warm-up, {after / 1e6:.0f} MB at the end")
+def rows(samples: Sequence[Sample], _settings: Mapping[str, Any]) -> list[Row]:
+    """A row for each kind of call, and what became of the videos."""
+    table = []
+    for sample in samples:
+        row = {**sample}
+        if sample["part"] == "calls":
+            ordered = sorted(1000 * seconds for seconds in row.pop("seconds"))
+            p95 = ordered[min(int(0.95 * len(ordered)), len(ordered) - 1)]
+            row |= {"n": len(ordered), "median_ms": statistics.median(ordered), "p95_ms": p95, "most_ms": ordered[-1]}
+        table.append(row)
+    return table
 
 
-if __name__ == "__main__":
-    main()
+def said(rows: list[Row]) -> Iterator[str]:
+    found = rows[-1]
+    yield f"\nerrors: {len(found['errors'])}"
+    yield from (f"  {error}" for error in found["errors"][:20])
+    yield f"videos: {found['asked']} asked for, {found['hits']} of them hits, {len(found['lost'])} lost"
+    yield from (f"  {line}" for line in found["lost"][:20])
+    if found["memory_bytes"]:
+        before, after = found["memory_bytes"]
+        yield f"memory of the server: {before / 1e6:.0f} MB after warm-up, {after / 1e6:.0f} MB at the end"
+
+
+def finish(_options: Namespace, rows: list[Row]) -> None:
+    if rows[-1]["errors"] or rows[-1]["lost"]:
+        sys.exit(1)
+
+
+TABLE: dict[str, Column] = {
+    "call": "{kind}",
+    "n": "{n}",
+    "median": "{median_ms:.0f} ms",
+    "p95": "{p95_ms:.0f} ms",
+    "most": "{most_ms:.0f} ms",
+}
+BENCH = Bench(
+    __doc__, {"calls": TABLE}, run, rows, options, key=lambda sample: (sample["part"], sample["kind"]), said=said,
+    finish=finish, seed=17, libraries=("gradio", "torch"),
+)  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -40,4 +39,6 @@ def bench(
         return
     if name not in BENCHES:
         raise BadRequest(f"There is no benchmark {name!r}: choose one of {', '.join(BENCHES)}.")
-    import_module(f"..bench.{name}", __package__).main(context.args)
+    from ..bench.runner import run
+
+    run(name, context.args)

@@ -152,7 +152,7 @@ class Run:
             reuse = (
                 None
                 if not donors
-                else stack.enter_context(cache_attention(pipeline.transformer, donors, recipe or DEFAULT, 1, level))
+                else stack.enter_context(cache_attention(pipeline.transformer, donors, recipe or DEFAULT, level))
             )
             output = pipeline(
                 prompt=request.prompt,

@@ -6,7 +6,8 @@ Three things therefore need saying for this model: which class is a block, which
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, cast
 
@@ -97,6 +98,25 @@ def _latents_of(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def _arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     return dict(inspect.signature(type(model).forward).bind(model, *args, **kwargs).arguments)
+
+
+@contextmanager
+def past_techniques(model: nn.Module) -> Iterator[None]:
+    """Within the block the model computes everything, and what is on to skip work hears nothing of it."""
+    registries: list[Any] = [module._diffusers_hook for module in model.modules() if hasattr(module, "_diffusers_hook")]
+    hooks = [hook for registry in registries for hook in registry.hooks.values()]
+    # What keeps the model on its device or in its number format neither remembers anything nor computes in its place.
+    parts = [hook.fn_ref for hook in hooks if hook._is_stateful or hook.fn_ref.original_forward is not None]
+    before = [(part.pre_forward, part.forward, part.post_forward) for part in parts]
+    for part in parts:
+        part.pre_forward = lambda _module, *args, **kwargs: (args, kwargs)
+        part.forward = part.original_forward or part.forward
+        part.post_forward = lambda _module, output: output
+    try:
+        yield
+    finally:
+        for part, functions in zip(parts, before, strict=True):
+            part.pre_forward, part.forward, part.post_forward = functions
 
 
 class TextContextHook(ModelHook):

@@ -231,14 +231,16 @@ class OpenSoraTransformer3DModel(ModelMixin, AttentionMixin, CacheMixin, ConfigM
         return self.y_embedder.y_embedding[:length]
 
     @apply_forward_hook
-    def embed_latents(self, hidden_states: Tensor, height: float, width: float) -> Tensor:
+    def embed_latents(
+        self, hidden_states: Tensor, height: float | Tensor | None = None, width: float | Tensor | None = None
+    ) -> Tensor:
         """Latents to tokens with their positions.
 
-        Args:
-            hidden_states: (B, C, T, h, w), latents.
-            height, width: size of the video in pixels.
+        Args: as in `forward`.
         Returns: (B, T, S, D).
         """
+        height = 8 * hidden_states.shape[3] if height is None else _number(height)
+        width = 8 * hidden_states.shape[4] if width is None else _number(width)
         _, grid_height, grid_width = self.x_embedder.grid(hidden_states)
         scale = (height * width) ** 0.5 / self.config.input_sq_size
         tokens = self.x_embedder(hidden_states.to(self.dtype))  # (B, T, S, D)
@@ -268,16 +270,22 @@ class OpenSoraTransformer3DModel(ModelMixin, AttentionMixin, CacheMixin, ConfigM
         return self.t_block(by_frame).unflatten(-1, (6, -1)), time, clean
 
     def attention_tokens(
-        self, hidden_states: Tensor, timestep: Tensor, fps: Tensor, height: float, width: float, block: int = 0
+        self,
+        hidden_states: Tensor,
+        timestep: float | Tensor,
+        fps: float | Tensor = 24.0,
+        height: float | Tensor | None = None,
+        width: float | Tensor | None = None,
+        block: int = 0,
     ) -> Tensor:
         """Latents as a spatial block's self-attention sees them: embedded, with positions, modulated.
 
-        Args: as `forward`, `timestep` and `fps` both (B,).
+        Args: as in `forward`.
             block: which spatial block, from 0. The tokens come straight from the latents, past the blocks before it.
         Returns: (B*T, S, D), ready to be the source of that attention's keys and values.
         """
         tokens = self.embed_latents(hidden_states, height, width)  # (B, T, S, D)
-        modulation, *_ = self.modulation(timestep, fps)
+        modulation, *_ = self.modulation(_per_video(timestep, hidden_states), _per_video(fps, hidden_states))
         return self.spatial_block(block).attention_input(tokens, modulation)
 
     def spatial_block(self, number: int) -> OpenSoraTransformerBlock:
@@ -313,8 +321,6 @@ class OpenSoraTransformer3DModel(ModelMixin, AttentionMixin, CacheMixin, ConfigM
         """
         latents = hidden_states
         timestep = _per_video(timestep, latents)
-        height = 8 * latents.shape[3] if height is None else _number(height)
-        width = 8 * latents.shape[4] if width is None else _number(width)
         text = encoder_hidden_states
         if not isinstance(text, TextContext):
             text = self.encode_text(text, encoder_attention_mask)

@@ -1,76 +1,24 @@
 """Cache Attention: what must hold whatever the weights are."""
 
+import contextlib
+import types
+
 import pytest
 import torch
+from attention_kit import LEVELS, SIZE, Mirror, difference, latents, run, show_itself, text
 
-from chai_app.attention import PAPER, Donor, Recipe, cache_attention, capture_points
+from chai_app.attention import PAPER, Donor, Recipe, cache_attention
 from chai_app.attention.donor import resampled
-from chai_app.opensora import OpenSoraTransformer3DModel
-
-LEVELS = (1.0, 0.8, 0.6, 0.4, 0.2)
-SIZE = {"fps": 8.0, "height": 48, "width": 64}
-
-
-@pytest.fixture
-def model():
-    torch.manual_seed(0)
-    model = OpenSoraTransformer3DModel(
-        hidden_size=32, depth=2, num_heads=2, caption_channels=16, model_max_length=8, input_sq_size=64
-    ).eval()
-    for parameter in model.parameters():  # also those that begin at zero
-        torch.nn.init.normal_(parameter, std=0.2)
-    return model
-
-
-def latents(seed, videos=1, frames=3):
-    return torch.randn(videos, 4, frames, 6, 8, generator=torch.Generator().manual_seed(seed))
-
-
-def text(videos=1):
-    return torch.randn(videos, 5, 16, generator=torch.Generator().manual_seed(99))
-
-
-@torch.no_grad()
-def run(model, start, **call):
-    """The velocities of five steps; latents move along, so that each step's input is known."""
-    found, states = [], call.pop("states", text(start.shape[0]))
-    for i, level in enumerate(LEVELS):
-        with model.cache_context("cond_uncond", step_index=i):
-            velocity = model(start, 1000 * level, states, **SIZE, **call).sample
-        found.append(velocity)
-        start = start + 0.2 * velocity
-    return found
-
-
-def difference(a, b):
-    """The largest between two velocities."""
-    return float((a - b).abs().max())
-
-
-class Mirror(Donor):
-    """A donor that shows a step its own latents."""
-
-    def __init__(self):
-        super().__init__(clean=latents(0))
-
-    def at(self, noise_level, noise):
-        return self.current
-
-
-def show_itself(model, mirror):
-    def remember(_model, _args, kwargs, mirror=mirror):
-        mirror.current = kwargs["hidden_states"]
-
-    return model.register_forward_pre_hook(remember, with_kwargs=True, prepend=True)
+from chai_app.opensora.acceleration import accelerated
 
 
 @pytest.mark.parametrize("through", ["embedding", "blocks"])
-@pytest.mark.parametrize("own_keys", ["replaced", "joined", "blended", "by likeness"])
+@pytest.mark.parametrize("own_keys", ["replaced", "joined"])
 def test_a_donor_equal_to_the_current_latents_changes_nothing(model, own_keys, through):
     start, states = latents(1), text()
     mirror = Mirror()
     handle = show_itself(model, mirror)
-    recipe = Recipe(steps=(1, 2), own_keys=own_keys, weight=0.7, through=through)
+    recipe = Recipe(steps=(1, 2), own_keys=own_keys, through=through)
     with torch.no_grad():
         plain = model(hidden_states=start, timestep=700.0, encoder_hidden_states=states, **SIZE).sample
         with cache_attention(model, mirror, recipe) as reuse:
@@ -144,12 +92,6 @@ def test_outside_the_recipes_steps_a_run_is_bit_equal(model):
     assert all(torch.equal(a, b) for a, b in zip(plain, same, strict=True))
 
 
-def test_noise_levels_keep_the_last_steps_of_a_short_run_out(model):
-    with cache_attention(model, Donor(clean=latents(2)), Recipe(noise_levels=(0.5, 1.0))) as reuse:
-        run(model, latents(1))
-    assert reuse.steps_done == [2, 3]
-
-
 def test_taken_off_the_model_is_bit_equal_even_after_an_exception(model):
     before, plain = model.attn_processors, run(model, latents(1))
     with pytest.raises(RuntimeError, match="broken"), cache_attention(model, Donor(clean=latents(2))):
@@ -172,9 +114,9 @@ def test_videos_of_a_batch_each_attend_to_their_own_donor(model):
     start, donors = latents(1, videos=3), latents(2, videos=3)
     order = torch.tensor([2, 0, 1])
     without = run(model, start, states=text(3))
-    with cache_attention(model, Donor(clean=donors), videos=3) as reuse:
+    with cache_attention(model, Donor(clean=donors)) as reuse:
         plain = run(model, start, states=text(3))
-    with cache_attention(model, Donor(clean=donors[order]), videos=3):
+    with cache_attention(model, Donor(clean=donors[order])):
         permuted = run(model, start[order], states=text(3)[order])
     for a, b in zip(plain, permuted, strict=True):
         torch.testing.assert_close(b, a[order], atol=2e-5, rtol=1e-4)
@@ -182,7 +124,7 @@ def test_videos_of_a_batch_each_attend_to_their_own_donor(model):
         alone = run(model, start[1:2], states=text(3)[1:2])
     torch.testing.assert_close(alone[-1], plain[-1][1:2], atol=2e-5, rtol=1e-4)
     assert reuse.calls == 3 and all(difference(plain[1][i], without[1][i]) > 1e-3 for i in range(3))
-    with cache_attention(model, Donor(clean=donors[order]), videos=3):
+    with cache_attention(model, Donor(clean=donors[order])):
         strangers = run(model, start, states=text(3))
     assert all(difference(plain[1][i], strangers[1][i]) > 1e-3 for i in range(3)), "another donor, another video"
 
@@ -201,17 +143,6 @@ def test_both_halves_of_guidance_attend_to_the_same_donor(model):
         with cache_attention(model, Donor(clean=latents(2))):
             alone = run(model, start, states=own)
         torch.testing.assert_close(both[1][half], alone[1][0], atol=2e-5, rtol=1e-4)
-
-
-def test_the_unconditional_half_can_keep_to_itself(model):
-    start, states = latents(1), torch.cat([text(), -text()])
-    twice = torch.cat([start, start])
-    with torch.no_grad():
-        plain = model(twice, 700.0, states, **SIZE).sample
-        with cache_attention(model, Donor(clean=latents(2)), Recipe(steps=(1,), conditional_only=True)):
-            half = model(twice, 700.0, states, **SIZE).sample
-    torch.testing.assert_close(half[0], plain[0], atol=2e-6, rtol=1e-5)
-    assert not torch.allclose(half[1], plain[1], atol=1e-3)
 
 
 @torch.no_grad()
@@ -258,11 +189,11 @@ def test_of_several_donors_keys_and_values_are_joined(model):
     assert not torch.allclose(both[1], single[1], atol=1e-4)
 
 
-@pytest.mark.parametrize("own_keys", ["replaced", "joined", "blended", "by likeness"])
+@pytest.mark.parametrize("own_keys", ["replaced", "joined"])
 def test_several_donors_equal_to_the_current_latents_change_nothing(model, own_keys):
     start, states, mirror = latents(1), text(), Mirror()
     handle = show_itself(model, mirror)
-    recipe = Recipe(steps=(1,), own_keys=own_keys, weight=0.7)
+    recipe = Recipe(steps=(1,), own_keys=own_keys)
     with torch.no_grad():
         plain = model(hidden_states=start, timestep=700.0, encoder_hidden_states=states, **SIZE).sample
         with cache_attention(model, (mirror, mirror, mirror), recipe) as reuse:
@@ -274,7 +205,7 @@ def test_several_donors_equal_to_the_current_latents_change_nothing(model, own_k
 
 def test_the_order_of_several_donors_means_nothing(model):
     small = Donor(clean=torch.randn(1, 4, 2, 4, 4, generator=torch.Generator().manual_seed(7)))
-    donors = [Donor(clean=latents(2)), Donor(by_noise_level={0.7: latents(3)}), small]
+    donors = [Donor(clean=latents(2)), Donor(clean=latents(3)), small]
     with cache_attention(model, donors):
         forward = run(model, latents(1))
     with cache_attention(model, donors[::-1]):
@@ -286,9 +217,9 @@ def test_the_order_of_several_donors_means_nothing(model):
 def test_videos_of_a_batch_each_attend_to_their_own_donors_where_these_are_several(model):
     start, first, second = latents(1, videos=3), latents(2, videos=3), latents(3, videos=3)
     order = torch.tensor([2, 0, 1])
-    with cache_attention(model, (Donor(clean=first), Donor(clean=second)), videos=3):
+    with cache_attention(model, (Donor(clean=first), Donor(clean=second))):
         plain = run(model, start, states=text(3))
-    with cache_attention(model, (Donor(clean=first[order]), Donor(clean=second[order])), videos=3):
+    with cache_attention(model, (Donor(clean=first[order]), Donor(clean=second[order]))):
         permuted = run(model, start[order], states=text(3)[order])
     for a, b in zip(plain, permuted, strict=True):
         torch.testing.assert_close(b, a[order], atol=2e-5, rtol=1e-4)
@@ -310,65 +241,22 @@ def test_no_frame_attends_to_other_frames_of_any_of_several_donors(model):
     assert changed.tolist() == [False, True, False]
 
 
-def test_with_several_donors_the_unconditional_half_can_keep_to_itself_too(model):
-    twice, states = torch.cat([latents(1), latents(1)]), torch.cat([text(), -text()])
-    donors = (Donor(clean=latents(2)), Donor(clean=latents(3)))
-    with torch.no_grad():
-        plain = model(twice, 700.0, states, **SIZE).sample
-        with cache_attention(model, donors, Recipe(steps=(1,), conditional_only=True)):
-            half = model(twice, 700.0, states, **SIZE).sample
-    torch.testing.assert_close(half[0], plain[0], atol=2e-6, rtol=1e-5)
-    assert not torch.allclose(half[1], plain[1], atol=1e-3)
-
-
-def test_answers_that_oppose_are_not_blended_by_likeness(model):
-    """At each token and head the blend lies between keeping to itself and the donor, by the cosine of the two."""
-    answers, attn = {}, model.spatial_block(0).attn
-    for norm in (attn.q_norm, attn.k_norm):
-        torch.nn.init.constant_(norm.weight, 20.0)  # every query finds something else
-    for name, parameter in model.named_parameters():  # what the latents say, undiluted
-        if name.endswith("bias"):
-            torch.nn.init.zeros_(parameter)
-    for own_keys in ("replaced", "by likeness"):
-        seen = []
-        handle = attn.proj.register_forward_hook(lambda _m, args, _out, seen=seen: seen.append(args[0]))
-        with torch.no_grad():
-            model(20 * latents(1), 500.0, text(), **SIZE)
-            with cache_attention(model, Donor(clean=-20 * latents(1)), Recipe(steps=(1,), own_keys=own_keys)):
-                model(20 * latents(1), 500.0, text(), **SIZE)
-        handle.remove()
-        answers[own_keys] = [each.unflatten(-1, (2, -1)) for each in seen]  # (T, S, heads, head width)
-    own, theirs = answers["replaced"]
-    likeness = torch.nn.functional.cosine_similarity(own, theirs, dim=-1)[..., None]
-    assert (likeness < 0).any() and (likeness > 0).any()
-    blend = answers["by likeness"][1]
-    torch.testing.assert_close(blend, own + likeness.clamp(min=0) * (theirs - own), atol=1e-5, rtol=1e-4)
-
-
-def test_a_donor_can_be_shown_cleaner_than_the_step(model):
-    shown = []
-
-    class Watched(Donor):
-        def at(self, noise_level, noise):
-            shown.append(round(noise_level, 6))
-            return super().at(noise_level, noise)
-
-    with cache_attention(model, Watched(clean=latents(2)), Recipe(donor_noise=0.5)):
-        run(model, latents(1))
-    assert shown == [0.4, 0.3, 0.2]
-
-
 def test_through_the_blocks_a_donor_is_heard_as_the_model_itself_would_hear_it(model):
     """What each block's attention is given is what a plain pass of the donor's latents brings there; the first block
     needs no pass at all for that."""
     donor, heard = latents(2), []
     attns = [model.spatial_block(block).attn for block in (0, 1)]
     handles = [attn.register_forward_pre_hook(lambda _m, args: heard.append(args[0])) for attn in attns]
+
+    class AsItIs(Donor):
+        def at(self, noise_level, noise):
+            return self.clean
+
     with torch.no_grad():
         model(donor, 500.0, text(), **SIZE)
         plain = list(heard)
         recipe = Recipe(steps=(1,), blocks=(0, 1), through="blocks")
-        with cache_attention(model, Donor(by_noise_level={0.5: donor}), recipe) as reuse:
+        with cache_attention(model, AsItIs(clean=donor), recipe) as reuse:
             model(latents(1), 500.0, text(), **SIZE)
     for handle in handles:
         handle.remove()
@@ -380,6 +268,38 @@ def test_through_the_blocks_a_donor_is_heard_as_the_model_itself_would_hear_it(m
             with cache_attention(model, Donor(clean=donor), Recipe(steps=(1,), through=through)):
                 answers.append(model(latents(1), 500.0, text(), **SIZE).sample)
     torch.testing.assert_close(answers[0], answers[1], atol=2e-6, rtol=1e-5)
+
+
+class Empty(Donor):
+    """A donor of which a masked recipe sees nothing."""
+
+    def __init__(self):
+        super().__init__(clean=latents(2), mask=torch.zeros(1, 3, 3, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("technique", ["pab", "first-block", "magcache", "taylorseer"])
+@pytest.mark.parametrize("donor_level", [None, 0.1])
+def test_for_a_technique_that_skips_work_the_donors_pass_is_no_step_of_the_run(model, technique, donor_level):
+    """Else it would take the donor for what came before, and leave out other steps than without one."""
+    pipeline = types.SimpleNamespace(transformer=model, current_timestep=500.0)
+    recipe = Recipe(
+        steps=(2, 3, 4), blocks=(1,), own_keys="joined", through="blocks", masked=True, donor_level=donor_level
+    )
+    ran, found = [], []
+    handle = model.transformer_blocks[3].mlp.register_forward_pre_hook(lambda *_: ran.append(True))
+    for donors in ((), (Empty(),)):
+        ran.clear()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(accelerated(pipeline, technique, len(LEVELS), [1.0] * len(LEVELS)))
+            if donors:
+                reuse = stack.enter_context(cache_attention(model, donors, recipe))
+            found.append((run(model, latents(1)), len(ran)))
+    handle.remove()
+    (plain, ran_plain), (reused, ran_reused) = found
+    assert reuse.extra_passes == (1 if donor_level else 3)
+    assert ran_reused - reuse.extra_passes == ran_plain
+    for a, b in zip(plain, reused, strict=True):
+        torch.testing.assert_close(b, a, atol=2e-5, rtol=1e-4)
 
 
 JOINED = Recipe(steps=(2, 3), blocks=(1,), own_keys="joined", through="blocks", donor_level=0.1)
@@ -459,12 +379,6 @@ def test_clean_latents_come_at_the_noise_level_of_the_step():
     torch.testing.assert_close(donor.at(0.25, noise), 0.75 * clean + 0.25 * noise)
 
 
-def test_of_kept_steps_the_nearest_in_noise_is_taken():
-    donor = Donor(by_noise_level={0.9: latents(1), 0.7: latents(2)})
-    torch.testing.assert_close(donor.at(0.85, latents(5)), latents(1))
-    torch.testing.assert_close(donor.at(0.2, latents(5)), latents(2))
-
-
 def test_a_donor_of_another_size_and_duration_is_resampled(model):
     smaller = torch.randn(1, 4, 2, 4, 4, generator=torch.Generator().manual_seed(4))
     with cache_attention(model, Donor(clean=smaller)) as reuse:
@@ -474,20 +388,15 @@ def test_a_donor_of_another_size_and_duration_is_resampled(model):
     torch.testing.assert_close(resampled(flat, latents(1).shape), torch.full_like(latents(1), 3.0))
 
 
-def test_a_donor_needs_latents_of_one_shape_and_the_models_channels():
-    with pytest.raises(ValueError, match="one shape"):
-        Donor()
-    with pytest.raises(ValueError, match="one shape"):
-        Donor(clean=latents(1), by_noise_level={0.5: latents(1, frames=2)})
+def test_a_donor_needs_latents_of_a_video_with_the_models_channels():
+    with pytest.raises(ValueError, match=r"\(B, C, T, h, w\)"):
+        Donor(clean=latents(1)[0])
     with pytest.raises(ValueError, match="cannot serve"):
         Donor(clean=torch.zeros(1, 8, 3, 6, 8)).at(0.5, latents(1))
 
 
 def test_a_recipe_is_checked_where_it_is_made():
     for wrong in (
-        {"weight": 1.5},
-        {"donor_noise": -0.1},
-        {"noise_levels": (0.9, 0.1)},
         {"steps": (0,)},
         {"blocks": (-1,)},
         {"donor_level": 1.1},
@@ -495,13 +404,4 @@ def test_a_recipe_is_checked_where_it_is_made():
     ):
         with pytest.raises(ValueError, match=r"must|count|joined"):
             Recipe(**wrong)
-    assert PAPER.applies(2, 0.9)
-    assert not PAPER.applies(1, 1.0)
-
-
-def test_the_steps_kept_of_a_full_run_are_the_nearest_to_those_that_will_be_asked_for():
-    full = [1 - i / 30 for i in range(30)]
-    fast = [1 - i / 8 for i in range(8)]
-    points = capture_points(full, fast, (2, 3, 4))
-    assert points == {2: 5, 3: 8, 4: 12}
-    assert capture_points(full, fast[:3], (2, 3, 4)).keys() == {2, 3}
+    assert Recipe() == PAPER

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from chai_app.attention import DEFAULT, PAPER
-from chai_app.bench.ablation import BASE, Bench, main, rows
+from chai_app.bench.ablation import BASE, Batch, rows
 from chai_app.bench.arms import ARMS
-from chai_app.bench.attention import main as attention_main
+from chai_app.bench.runner import run
 from chai_app.bench.studio import Studio
 from chai_app.bench.worlds import asked_specs
 from chai_app.demo.judge import load_judge
@@ -16,23 +16,22 @@ from chai_app.errors import BadRequest
 
 
 @pytest.fixture(scope="module")
-def bench():
-    return Bench(Studio(), load_judge(), asked_specs(2), 0, full_steps=3)
+def batch():
+    return Batch(Studio(), load_judge(), asked_specs(2), 0, full_steps=3)
 
 
 def test_the_arms_differ_from_one_another_and_hold_the_paper_and_its_ends():
     arms = list(ARMS.values())
-    ways = {(arm.shows, arm.kind, arm.recipe, arm.first_sigma) for arm in arms}
-    assert len(ways) == len(arms)
-    assert ARMS["paper"].recipe == PAPER
-    assert ARMS["paper"].kind == "steps"
-    assert DEFAULT in {arm.recipe for arm in arms}
+    assert len({arm.how for arm in arms}) == len(arms)
+    assert ARMS["paper"].how.recipe == PAPER
+    assert ARMS["paper"].how.kind == "steps"
+    assert DEFAULT in {arm.how.recipe for arm in arms}
     assert {"shares nothing", "the answer itself", BASE} <= set(ARMS)
 
 
-def test_an_arm_without_a_donor_is_the_plain_run_and_a_donor_changes_it(bench):
-    plain = bench.studio.make(bench.task, 2).latents
-    assert torch.equal(bench.make(ARMS[BASE], 2).latents, plain)
+def test_an_arm_without_a_donor_is_the_plain_run_and_a_donor_changes_it(batch):
+    plain = batch.studio.make(batch.task, 2).latents
+    assert torch.equal(batch.make(ARMS[BASE], 2).latents, plain)
     for name in (
         "paper",
         "clean re-noised",
@@ -41,36 +40,36 @@ def test_an_arm_without_a_donor_is_the_plain_run_and_a_donor_changes_it(bench):
         "start at 0.85, no donor",
         "start at 0.85, attention too",
     ):
-        assert not torch.allclose(bench.make(ARMS[name], 2).latents, plain, atol=1e-3), name
+        assert not torch.allclose(batch.make(ARMS[name], 2).latents, plain, atol=1e-3), name
 
 
-def test_by_turns_a_hit_shares_the_object_or_the_scene(bench):
-    hit = bench.latents_of("hit", lambda made: made.latents)
-    assert torch.equal(hit[0], bench.donor("object").latents[0])
-    assert torch.equal(hit[1], bench.donor("scene").latents[1])
+def test_by_turns_a_hit_shares_the_object_or_the_scene(batch):
+    hit = batch.latents_of("hit", lambda made: made.latents)
+    assert torch.equal(hit[0], batch.donor("object").latents[0])
+    assert torch.equal(hit[1], batch.donor("scene").latents[1])
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("48 px", (5, 6, 6)), ("9 frames", (3, 8, 8))])
-def test_a_donor_of_another_size_or_duration_is_the_same_video_brought_to_it(bench, kind, shape):
-    (donor,) = bench.donors(ARMS[f"donor of {kind}"], 2)
+def test_a_donor_of_another_size_or_duration_is_the_same_video_brought_to_it(batch, kind, shape):
+    (donor,) = batch.donors(ARMS[f"donor of {kind}"].how, 2)
     assert tuple(donor.clean.shape[2:]) == shape
-    back = donor.at(0.0, bench.task.noise)
-    other = bench.donor("nothing").latents
-    hit = bench.latents_of("hit", lambda made: made.latents)
+    back = donor.at(0.0, batch.task.noise)
+    other = batch.donor("nothing").latents
+    hit = batch.latents_of("hit", lambda made: made.latents)
     assert (back - hit).square().mean() < (other - hit).square().mean()
 
 
-def test_passes_of_the_donor_through_the_blocks_are_counted(bench):
-    assert bench.make(ARMS["clean re-noised"], 2).passes == 2
-    assert bench.make(ARMS["all blocks, donor through them"], 2).passes == 3  # step 2 alone reuses
+def test_passes_of_the_donor_through_the_blocks_are_counted(batch):
+    assert batch.make(ARMS["clean re-noised"], 2).passes == 2
+    assert batch.make(ARMS["all blocks, donor through them"], 2).passes == 3  # step 2 alone reuses
 
 
-def test_a_run_from_the_donors_latents_begins_at_its_level(bench):
-    levels = bench.studio.levels(4, 0.7)
+def test_a_run_from_the_donors_latents_begins_at_its_level(batch):
+    levels = batch.studio.levels(4, 0.7)
     assert levels[0] == pytest.approx(0.7)
     assert levels == sorted(levels, reverse=True) and levels[-1] > 0
-    full = bench.studio.make(bench.task, 3, keep_inputs=True)
-    assert list(full.inputs) == pytest.approx(bench.studio.levels(3), abs=1e-6)
+    full = batch.studio.make(batch.task, 3, keep_inputs=True)
+    assert list(full.inputs) == pytest.approx(batch.studio.levels(3), abs=1e-6)
 
 
 def test_the_table_shows_gains_over_as_many_steps_without_the_cache():
@@ -83,7 +82,7 @@ def test_the_table_shows_gains_over_as_many_steps_without_the_cache():
     made += [sample(i, BASE, 4, float(i > 2)) for i in range(4)] + [
         sample(i, "paper", 4, float(i > 1)) for i in range(3)
     ]
-    full, base, paper = rows(made, 30)
+    full, base, paper = rows(made, {"full_steps": 30})
     assert (full["arm"], base["arm"], paper["arm"]) == ("full", BASE, "paper")
     assert paper["n"] == 3  # only the prompts that were made
     assert paper["score_gain"][0] == pytest.approx(1 / 3)
@@ -94,32 +93,43 @@ def test_the_table_shows_gains_over_as_many_steps_without_the_cache():
 def test_a_run_goes_on_with_what_is_missing_and_draws_without_running(tmp_path, capsys):
     path, plot = tmp_path / "ablation.json", tmp_path / "ablation.png"
     smallest = ["--prompts", "1", "--full-steps", "2", "--steps", "2", "--json", str(path)]
-    main([*smallest, "--arms", "joined"])
-    main([*smallest, "--arms", "joined", "clean re-noised"])
+    run("ablation", [*smallest, "--arms", "joined"])
+    run("ablation", [*smallest, "--arms", "joined", "clean re-noised"])
     written = json.loads(path.read_text())
     assert {sample["arm"] for sample in written["samples"]} == {"full", BASE, "joined", "clean re-noised"}
     lines = path.with_suffix(".samples.jsonl").read_text().splitlines()
     assert len(lines) == 1 + 4  # nothing was made twice
     capsys.readouterr()
-    main(["--draw", str(path), "--plot", str(plot)])
+    run("ablation", ["--draw", str(path), "--plot", str(plot)])
     assert "| 2 | joined | 1 | 2 |" in capsys.readouterr().out
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_arm_that_there_is_not_is_named():
     with pytest.raises(BadRequest, match="'jioned'"):
-        main(["--arms", "jioned"])
+        run("ablation", ["--arms", "jioned"])
 
 
 def test_the_maps_of_one_prompt_are_measured_and_drawn(tmp_path, capsys):
     path, plot = tmp_path / "attention.json", tmp_path / "maps.png"
-    attention_main(["--prompts", "1", "--steps", "2", "--full-steps", "1", "--json", str(path), "--plot", str(plot)])
+    run("attention", ["--prompts", "1", "--steps", "2", "--full-steps", "1", "--json", str(path), "--plot", str(plot)])
     table = json.loads(path.read_text())["table"]
     assert [(line["shares"], line["step"]) for line in table] == [
         ("object", 2), ("scene", 2), ("both", 2), ("nothing", 2),
     ]  # fmt: skip
     assert all(0 < line["donor_entropy"] <= 1 and line["own_same_place"] > 0 for line in table)
     assert plot.read_bytes().startswith(b"\x89PNG")
+    plot.unlink()
+    run("attention", ["--draw", str(path), "--plot", str(plot)])
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_window_of_noise_levels_is_told_in_steps():
+    levels = [1.0, 0.9, 0.7, 0.5]
+    assert ARMS["levels from 0.6"].how.recipe_for(levels).steps == (2, 3)
+    assert ARMS["levels up to 0.6"].how.recipe_for(levels).steps == (4,)
+    assert ARMS["all steps from 2"].how.recipe_for(levels).steps == (2, 3, 4)
+    assert ARMS["paper"].how.recipe_for(levels) == PAPER
 
 
 @pytest.mark.parametrize(
@@ -130,4 +140,4 @@ def test_drawing_what_is_not_there_is_one_sentence(tmp_path, content, words):
     if content is not None:
         path.write_text(content)
     with pytest.raises(BadRequest, match=words):
-        main(["--draw", str(path)])
+        run("ablation", ["--draw", str(path)])

@@ -2,7 +2,8 @@
 
 import json
 
-from chai_app.bench.counts import ARMS, chosen, main, rows, words
+from chai_app.bench.counts import ARMS, chosen, rows, words
+from chai_app.bench.runner import run
 from chai_app.demo.world import ClipSpec, Thing
 from chai_app.prompts import extract
 
@@ -38,20 +39,20 @@ def test_an_arm_is_compared_with_the_open_gate_prompt_by_prompt():
         }
 
     samples = [sample(i, arm, arm != "off" or i < 4, "x" if arm == "off" else "") for i in range(8) for arm in ARMS]
-    by_arm = {row["arm"]: row for row in rows(samples)}
-    assert (by_arm["off"]["count"], by_arm["off"]["gain"], by_arm["off"]["hit_rate"]) == (0.5, 0.0, 1.0)
-    assert (by_arm["on"]["count"], by_arm["on"]["gain"], by_arm["on"]["hit_rate"]) == (1.0, 0.5, 0.0)
-    low, high = by_arm["on"]["interval"]
+    by_arm = {row["arm"]: row for row in rows(samples, {})}
+    assert (by_arm["off"]["count"], by_arm["off"]["gain"], by_arm["off"]["hit_rate"]) == (0.5, (0, 0, 0), 1.0)
+    gain, low, high = by_arm["on"]["gain"]
+    assert (by_arm["on"]["count"], gain, by_arm["on"]["hit_rate"]) == (1.0, 0.5, 0.0)
     assert 0 < low < 0.5 < high
     assert (by_arm["off"]["steps"], by_arm["on"]["steps"]) == (8, 30)
 
 
 def test_a_run_at_the_smallest_size_hits_by_count_and_goes_on_where_it_stopped(tmp_path, capsys):
     command = ["--things", "1", "--full-steps", "2", "--fast-steps", "1", "--json", str(tmp_path / "counts.json")]
-    main(command)
+    run("counts", command)
     first = json.loads((tmp_path / "counts.json").read_text())
     by_arm = {row["arm"]: row for row in first["table"]}
     assert [by_arm[arm]["hit_rate"] for arm in ARMS] == [0, 1, 1 / 3, 1 / 3]
     assert "| gate on | 3 |" in capsys.readouterr().out
-    main(command)
+    run("counts", command)
     assert json.loads((tmp_path / "counts.json").read_text())["samples"] == first["samples"]

@@ -3,6 +3,7 @@
 import json
 
 from chai_app.bench import growth, profile
+from chai_app.bench.runner import run
 
 
 def test_the_model_finds_what_the_times_were_made_of():
@@ -24,9 +25,9 @@ def test_only_what_was_measured_is_said_to_be(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(growth, "FRAMES", (17, 34))
     monkeypatch.setattr(growth, "FACES", {"nothing": ["-c", "pass"]})
     results = tmp_path / "growth.json"
-    main = ["--most-tokens", "1000", "--width", "24", "--depth", "1", "--heads", "2", "--repeats", "1"]
-    growth.main([*main, "--json", str(results), "--plot", str(tmp_path / "growth.png")])
-    lines = json.loads(results.read_text())["lines"]
+    command = ["--most-tokens", "1000", "--width", "24", "--depth", "1", "--heads", "2", "--repeats", "1"]
+    run("growth", [*command, "--json", str(results), "--plot", str(tmp_path / "growth.png")])
+    lines = [line for line in json.loads(results.read_text())["table"] if line["part"] == "step"]
     assert [line["is_measured"] for line in lines] == [True, True, False, False]
     assert "| huge | 17 |" in capsys.readouterr().out
     assert (tmp_path / "growth.png").is_file()
@@ -46,8 +47,8 @@ def test_operators_have_kinds():
 
 
 def test_a_profile_names_the_largest_costs(tmp_path, capsys):
-    profile.main(["--full-steps", "2", "--steps", "2", "--plot", str(tmp_path / "profile.png")])
+    run("profile", ["--full-steps", "2", "--steps", "2", "--plot", str(tmp_path / "profile.png")])
     out = capsys.readouterr().out
-    assert "| 2 steps, full |" in out
+    assert "| 2 steps, full run |" in out
     assert "convolutions" in out
     assert (tmp_path / "profile.png").is_file()

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from chai_app.bench.attention import object_cells, shares
+from chai_app.bench.attention import mosaic, object_cells, shares
 from chai_app.bench.journal import Journal
-from chai_app.bench.map_plots import mosaic
 from chai_app.bench.measures import difference, measured, psnr_db, ssim
 from chai_app.demo.judge import load_judge
 from chai_app.demo.render import render
@@ -67,16 +66,28 @@ def test_an_interrupted_run_finds_its_samples_again(tmp_path):
     with path.with_suffix(".samples.jsonl").open("a") as file:
         file.write('{"prompt": 2, "ar')  # the power went
     again = Journal(path, {"seed": 1, "steps": (2, 3)}, key)
-    assert again.has(1, "a")
-    assert not again.has(2, "a")
+    assert again.has(prompt=1, arm="a")
+    assert not again.has(prompt=2, arm="a")
     again.add({"prompt": 2, "arm": "a", "score": 0.0})
     assert [s["score"] for s in Journal(path, {"seed": 1, "steps": (2, 3)}, key).samples()] == [0.5, 1.0, 0.0]
+
+
+def test_samples_that_have_to_be_made_together_are_dropped_together(tmp_path):
+    path = tmp_path / "results.json"
+    journal = Journal(path, {}, lambda sample: (sample["part"], sample["arm"]))
+    for part in ("speed", "quality"):
+        journal.add({"part": part, "arm": "a"})
+    journal.clear(part="speed")
+    assert [sample["part"] for sample in journal.samples()] == ["quality"]
+    assert len(path.with_suffix(".samples.jsonl").read_text().splitlines()) == 1 + 1
+    journal.clear()
+    assert journal.samples() == []
 
 
 def test_samples_of_something_else_are_set_aside(tmp_path, capsys):
     path = tmp_path / "results.json"
     Journal(path, {"model": "old"}, lambda sample: (sample["prompt"],)).add({"prompt": 0})
-    assert not Journal(path, {"model": "new"}, lambda sample: (sample["prompt"],)).has(0)
+    assert not Journal(path, {"model": "new"}, lambda sample: (sample["prompt"],)).has(prompt=0)
     assert "old" in (tmp_path / "results.samples.old.jsonl").read_text()
     assert "kept" in capsys.readouterr().err
 

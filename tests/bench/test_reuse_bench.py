@@ -1,11 +1,14 @@
 """The benchmark of reuse: what donors share, how the table is made, and a run at the smallest size."""
 
 import json
+from dataclasses import asdict
 from random import Random
 
 import pytest
 
-from chai_app.bench.reuse import Arm, conclusions, fewest_steps, main, rows
+from chai_app.bench.reuse import conclusions, fewest_steps, rows
+from chai_app.bench.runner import run
+from chai_app.bench.warm import few, full
 from chai_app.bench.worlds import asked_specs, donor_spec, shared, stream_specs, warm_specs, words
 
 
@@ -50,20 +53,19 @@ def sample(prompt, arm, seconds, is_right):
 
 def table_of(**rights):
     """A table over 8 prompts; names such as auto_8 or full_30 say the arm, values how many prompts come out right."""
-    arms = [Arm(name.split("_")[0], int(name.split("_")[1])) for name in rights]
-    made = [
-        sample(i, arm, float(arm.steps), i >= 8 - n)
-        for arm, n in zip(arms, rights.values(), strict=True)
-        for i in range(8)
-    ]
-    return rows(made, arms)
+    arms, made = [], []
+    for name, right in rights.items():
+        reuse, steps = name.split("_")
+        arms.append(full(int(steps)) if reuse == "full" else few(reuse, int(steps)))
+        made += [sample(i, arms[-1], float(steps), i >= 8 - right) for i in range(8)]
+    return rows(made, {"arms": [asdict(arm) for arm in arms]})
 
 
 def test_the_table_compares_each_arm_with_the_first_prompt_by_prompt():
-    full, plain, hit = table_of(full_32=8, fast_8=4, auto_8=6)
-    assert (full["score"], full["difference"], full["interval"]) == (1.0, 0.0, [0.0, 0.0])
-    assert (hit["times_faster"], hit["score"], hit["difference"]) == (4.0, 0.75, -0.25)
-    low, high = hit["interval"]
+    base, plain, hit = table_of(full_32=8, fast_8=4, auto_8=6)
+    assert (base["score"], base["difference"]) == (1.0, (0, 0, 0))
+    mean, low, high = hit["difference"]
+    assert (hit["faster"], hit["score"], mean) == (4.0, 0.75, -0.25)
     assert low < -0.25 < high <= 0
     assert hit["gain_over_no_cache"][0] == 0.25
     assert "gain_over_no_cache" not in plain
@@ -84,19 +86,19 @@ def test_a_run_at_the_smallest_size_prints_a_line_for_each_arm_and_is_not_made_t
     path, plot = tmp_path / "reuse.json", tmp_path / "reuse.png"
     arguments = ["--prompts", "1", "--full-steps", "2", "--steps", "2", "--guidance", "4"]
     arguments += ["--json", str(path)]
-    main(arguments)
+    run("reuse", arguments)
     written = json.loads(path.read_text())
     ways = ["no cache", "Cache Attention", "no cache, from 0.8", "Cache Attention, from 0.8"]
-    names = ["2 steps, full", *(f"2 steps, {way}, guided by 4" for way in ways)]
+    names = ["2 steps, full run", *(f"2 steps, {way}, guided by 4" for way in ways)]
     assert [row["arm"] for row in written["table"]] == names
     assert len(written["samples"]) == 5
-    full, fast, hit, begun, _ = written["table"]
+    base, fast, hit, begun, _ = written["table"]
     assert begun["psnr_db"] < fast["psnr_db"]
-    assert full["psnr_db"] == fast["psnr_db"] > hit["psnr_db"]  # without a donor two steps are two steps
+    assert base["psnr_db"] == fast["psnr_db"] > hit["psnr_db"]  # without a donor two steps are two steps
     assert fast["ssim"] == pytest.approx(1)
     assert written["samples"][2]["donor_shares"] in ("object", "scene")
     assert "| 2 steps, Cache Attention, guided by 4 | 1 |" in capsys.readouterr().out
-    main([*arguments, "--plot", str(plot)])
+    run("reuse", [*arguments, "--plot", str(plot)])
     assert "the cache holds" not in capsys.readouterr().err  # nothing was left to make
     assert json.loads(path.read_text())["samples"] == written["samples"]
     assert plot.read_bytes().startswith(b"\x89PNG")

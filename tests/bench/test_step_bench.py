@@ -7,7 +7,8 @@ import types
 import pytest
 import torch
 
-from chai_app.bench.step import Pair, Size, _block_attention, main, original_module, table
+from chai_app.bench.runner import markdown, run
+from chai_app.bench.step import TABLE, Pair, Size, _block_attention, original_module, rows
 from chai_app.errors import BadRequest
 
 TINY = ["--rounds", "1", "--width", "48", "--depth", "1", "--heads", "2", "--size", "48", "64", "--text", "9"]
@@ -15,10 +16,9 @@ TINY = ["--rounds", "1", "--width", "48", "--depth", "1", "--heads", "2", "--siz
 
 def test_without_a_checkout_ours_runs_alone(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("OPENSORA_DIR", raising=False)
-    main([*TINY, "--json", str(tmp_path / "step.json")])
-    (result,) = json.loads((tmp_path / "step.json").read_text())["results"]
-    assert list(result["seconds"]) == ["ours"]
-    assert result["difference"] is None
+    run("step", [*TINY, "--json", str(tmp_path / "step.json")])
+    (row,) = json.loads((tmp_path / "step.json").read_text())["table"]
+    assert (row["arm"], row["n"], row["difference"]) == ("ours", 1, None)
     assert "| ours | 1 |" in capsys.readouterr().out
 
 
@@ -41,9 +41,13 @@ def test_each_video_attends_to_its_own_text():
 
 
 def test_the_table_gives_the_ratio_to_each_arm():
-    size = Size().__dict__
     seconds = {"ours": [1.0, 1.2, 0.9], "original": [2.0, 2.1, 1.9]}
-    text = table([{"size": size, "seconds": seconds, "difference": 2e-6}])
+    samples = [
+        {"size": Size().__dict__, "arm": arm, "prompt": i, "seconds": value, "difference": apart}
+        for arm, apart in (("ours", None), ("original", 2e-6))
+        for i, value in enumerate(seconds[arm])
+    ]
+    text = markdown(TABLE, rows(samples, {}))
     assert "| original | 3 | 2.000 |" in text
     assert "| 0.50 | 2.0e-06 |" in text
 

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from chai_app.bench import cache as bench
+from chai_app.bench.runner import run
 
 
 def test_lookups_in_caches_of_several_sizes_fill_a_table_and_a_plot(tmp_path, capsys):
@@ -23,14 +24,14 @@ def test_lookups_in_caches_of_several_sizes_fill_a_table_and_a_plot(tmp_path, ca
         "--plot",
         str(plot),
     ]
-    bench.main(arguments)
+    run("cache", arguments)
     figures = json.loads(file.read_text())
-    small, line = figures["lookup"]
+    small, line = figures["table"]
     assert small["entities"] == 10
     assert (line["entities"], line["entries"], line["index"], line["hits"]) == (300, 300, "flat", bench.LOOKUPS)
     assert line["recall_at_1"] == line["recall_at_10"] == 1
     assert len(line["raw_wall_ms"]) == bench.LOOKUPS and line["wall_ms"]["p50"] <= line["wall_ms"]["p99"]
-    assert {"command", "commit", "seed", "device", "versions"} <= set(figures)
+    assert {"command", "commit", "seed", "device", "versions"} <= set(figures["header"])
     rows = [row for row in capsys.readouterr().out.splitlines() if row.startswith("| 300 |")]
     assert len(rows) == 1 and f"| {line['wall_ms']['p99']:.2f} |" in rows[0]
     with Image.open(plot) as picture:
