@@ -16,6 +16,7 @@ BENCHES = {
     "attention": "what the queries attend to",
     "step": "one step against the original code",
     "card": "the model in its full size on a GPU",
+    "full-size": "memory and time of a start in the published sizes on a CPU",
     "pareto": "time and quality of reuse within and across runs",
     "magcache": "what MagCache has to know of a model",
     "profile": "where the time of a run goes",
@@ -40,4 +41,4 @@ def bench(
         return
     if name not in BENCHES:
         raise BadRequest(f"There is no benchmark {name!r}: choose one of {', '.join(BENCHES)}.")
-    import_module(f"..bench.{name}", __package__).main(context.args)
+    import_module(f"..bench.{name.replace('-', '_')}", __package__).main(context.args)
