@@ -21,7 +21,7 @@ from ..settings import Settings
 if TYPE_CHECKING:
     import torch
 
-    from ..opensora import OpenSoraPipeline
+    from ..opensora import OpenSoraPipeline, OpenSoraTransformer3DModel
 
 OnReading = Callable[[str, int, int], None]
 """Called with checking or loading, bytes of the weights that are done, and bytes in all; from more than one thread."""
@@ -110,7 +110,7 @@ def load(model: Model, machine: Machine, settings: Settings, on_reading: OnReadi
         if model.stamp() != stamp:
             raise ChaiError(f"The weights of {model.name} were changed while they were read: ask again.")
         if settings.compile != "off":
-            _compile(pipeline, settings.compile)
+            compile_blocks(pipeline.transformer, settings.compile)
         return LoadedModel(model, machine, fingerprint(), pipeline, notes, ratios_of(model, settings), stamp)
 
 
@@ -233,12 +233,15 @@ def _check_compiling(machine: Machine, how: str) -> None:
         )
 
 
-def _compile(pipeline: OpenSoraPipeline, how: str) -> None:
-    """Block by block, since all blocks are alike, and for any size, so that another one is not compiled anew; CUDA
-    graphs are recorded for each size."""
+def compile_blocks(transformer: OpenSoraTransformer3DModel, how: str) -> None:
+    """Let torch.compile work on the transformer, block by block, since all blocks are alike, and for any size, so that
+    another one is not compiled anew.
+
+    Args:
+        how: on; or graphs, which are recorded for each size.
+    """
     import torch
 
-    transformer = pipeline.transformer
     if how == "graphs":
         # A denoising step is over when the next begins: its outputs may be overwritten then.
         transformer.register_forward_pre_hook(lambda *_: torch.compiler.cudagraph_mark_step_begin())
