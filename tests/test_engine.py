@@ -633,3 +633,69 @@ def test_importing_the_engine_loads_nothing_heavy():
     heavy = "{'torch', 'diffusers', 'transformers', 'numpy', 'av', 'PIL', 'rich', 'typer'}"
     code = f"import sys, chai_app.engine; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+
+
+# -- weights that are new here ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def heard(monkeypatch) -> list[str]:
+    """What the engine says while it reads, with files of any size counted as large ones."""
+    monkeypatch.setattr("chai_app.models.fingerprint._REMEMBERED_BYTES", 10)
+    return []
+
+
+def listening(folder: Path, heard: list[str]) -> Engine:
+    def hear(what: str, done: int, total: int) -> None:
+        assert 0 <= done <= total > 0
+        heard.append(what)
+
+    return Engine(str(folder), on_reading=hear)
+
+
+def test_new_weights_are_checked_while_they_are_loaded_and_never_again(tiny_model_folder, heard):
+    request = GenerationRequest(PROMPT, seed=7)
+    engine = listening(tiny_model_folder, heard)
+    engine.plan(request)
+    assert heard == []  # nobody has to wait for a plan
+    report = engine.generate(request).report
+    assert set(heard) == {"checking", "loading"}
+    assert list(report.seconds) == ["plan", "load", "text", "denoise", "decode", "keep"]
+    assert report.seconds["load"] > report.seconds["plan"]
+    heard.clear()
+    again = listening(tiny_model_folder, heard).generate(request).report
+    assert set(heard) == {"loading"}
+    assert (again.model_fingerprint, again.latents_sha256) == (report.model_fingerprint, report.latents_sha256)
+
+
+def test_what_is_wrong_with_a_request_is_told_before_new_weights_are_read(tiny_model_folder, heard, tmp_path):
+    with pytest.raises(ChaiError):
+        listening(tiny_model_folder, heard).generate(GenerationRequest(PROMPT, image=str(tmp_path / "none.png")))
+    assert heard == []
+
+
+def test_a_load_that_fails_does_not_wait_for_checksums(tiny_model_folder, monkeypatch):
+    from chai_app.engine import loading
+    from chai_app.models import find_model
+
+    model, settings = find_model(str(tiny_model_folder), Settings.from_environment()), Settings.from_environment()
+    begun, gave_up = threading.Event(), threading.Event()
+
+    def endless(self, settings, on_bytes):
+        begun.set()
+        try:
+            while True:
+                on_bytes(1)
+        except Cancelled:
+            gave_up.set()
+            raise
+
+    def fail(*args):
+        begun.wait()
+        raise DamagedCheckpoint("It cannot be loaded: fetch it again.")
+
+    monkeypatch.setattr(type(model), "fingerprint", endless)
+    monkeypatch.setattr(loading, "_load_pipeline", fail)
+    with pytest.raises(DamagedCheckpoint):
+        loading.load(model, choose_machine("cpu", None, None), settings)
+    assert gave_up.is_set()

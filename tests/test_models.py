@@ -1,6 +1,7 @@
 """Models are found by name or folder, and what is missing or broken is said before anything is loaded."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from chai_app.errors import BadRequest, DamagedCheckpoint, MissingWeights
 from chai_app.models import RELEASED_EMBEDDER, RELEASED_PARTS, find_model, list_models
 from chai_app.models import catalogue as models
-from chai_app.models.fingerprint import fingerprint
+from chai_app.models.fingerprint import fingerprint, unread_bytes
 from chai_app.models.vocabulary import Vocabulary
 from chai_app.request import RequestDefaults
 from chai_app.settings import Settings
@@ -170,6 +171,48 @@ def test_checksums_of_large_files_are_remembered_until_the_file_changes(tmp_path
     (folder / "model.safetensors").write_bytes(b"1" * 101)
     assert fingerprint([("vae", folder)], memory) != first
     assert checksum in json.loads(memory.read_text()).values()
+
+
+def test_large_files_are_read_once_and_that_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("chai_app.models.fingerprint._REMEMBERED_BYTES", 10)
+    memory, folder = tmp_path / "home" / "fingerprints.json", tmp_path / "part"
+    folder.mkdir()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"0" * 3_000_000)
+    (folder / "config.json").write_text("{}")
+    parts, read = [("vae", folder)], []
+    assert unread_bytes(parts, memory) == 3_000_000
+    first = fingerprint(parts, memory, read.append)
+    assert sum(read) == 3_000_002 and len(read) > 3
+    assert unread_bytes(parts, memory) == 0
+    assert fingerprint(parts, memory, read.append) == first
+    assert sum(read) == 3_000_004  # small files are not remembered
+    times = weights.stat()
+    other = folder / "other"
+    other.write_bytes(b"1" * 3_000_000)
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    other.replace(weights)  # the same name, size and time of writing: another file
+    assert unread_bytes(parts, memory) == 3_000_000
+    assert fingerprint(parts, memory) != first
+
+
+def test_what_was_read_is_remembered_file_by_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("chai_app.models.fingerprint._REMEMBERED_BYTES", 10)
+    memory, folder = tmp_path / "home" / "fingerprints.json", tmp_path / "part"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / f"{name}.safetensors").write_bytes(b"0" * 100)
+
+    read = []
+
+    def stop_at_the_second(count):
+        read.append(count)
+        if len(read) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fingerprint([("vae", folder)], memory, stop_at_the_second)
+    assert unread_bytes([("vae", folder)], memory) == 100
 
 
 def test_a_home_that_cannot_be_written_only_means_nothing_is_remembered(tmp_path, monkeypatch):

@@ -61,6 +61,17 @@ def test_a_prompt_that_shares_a_scene_hits_as_well_and_an_unrelated_one_misses(e
     assert any("below the threshold" in sentence for sentence in missed.why)
 
 
+def test_weights_whose_checksums_were_forgotten_find_their_videos_once_they_are_read(engine, model_folder, monkeypatch):
+    engine.generate(request())
+    monkeypatch.setattr("chai_app.models.fingerprint._REMEMBERED_BYTES", 10)
+    fresh = Engine(str(model_folder))
+    planned = fresh.plan(request(SECOND)).reuse
+    assert planned.outcome == "miss" and "are new here" in planned.why[0]
+    made = fresh.generate(request(SECOND))
+    assert made.report.reuse.outcome == "hit"
+    fresh.close()
+
+
 def test_attending_to_the_donor_changes_the_video(engine, cache):
     engine.generate(request(UNRELATED))
     donor = engine.generate(request())

@@ -45,3 +45,7 @@ def header(bench: str, arguments: Sequence[str], seed: int, libraries: Sequence[
         "device": device,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in libraries}},
     }
+
+
+def printed(told: dict[str, Any]) -> str:
+    return "\n".join(f"{what}: {value}" for what, value in told.items())

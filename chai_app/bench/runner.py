@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadRequest
-from .header import header
+from .header import header, printed
 from .journal import Journal, Sample, read_json, write_json
 
 Row = dict[str, Any]
@@ -90,7 +90,7 @@ def run(name: str, arguments: Sequence[str]) -> None:
     else:
         settings = bench.settings(options)
         told = header(name, arguments, bench.seed, bench.libraries)
-    print("\n".join(f"{what}: {value}" for what, value in told.items()), flush=True)
+    print(printed(told), flush=True)
     if not options.draw:
         journal = Journal(options.json, {"bench": name, **settings}, bench.key)
         bench.run(options, journal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -15,6 +16,8 @@ BENCHES = {
     "attention": "what the queries attend to",
     "step": "one step against the original code",
     "card": "the model in its full size on a GPU",
+    "gpu": "right, fast and training, for a GPU that is at hand for minutes",
+    "full-size": "memory and time of a start in the published sizes on a CPU",
     "pareto": "time and quality of reuse within and across runs",
     "magcache": "what MagCache has to know of a model",
     "profile": "where the time of a run goes",
@@ -24,6 +27,7 @@ BENCHES = {
     "enhance": "what sharing experts saves the enhancer, and costs",
     "ui": "many people at one browser UI",
 }
+SCRIPTS = ("gpu", "full-size")  # compare no arms: each goes its own way
 HELP = "Measure: " + "; ".join(f"{name} ({what})" for name, what in BENCHES.items()) + "."
 OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -39,6 +43,9 @@ def bench(
         return
     if name not in BENCHES:
         raise BadRequest(f"There is no benchmark {name!r}: choose one of {', '.join(BENCHES)}.")
+    if name in SCRIPTS:
+        import_module(f"..bench.{name.replace('-', '_')}", __package__).main(context.args)
+        return
     from ..bench.runner import run
 
     run(name, context.args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ STAGES = {
     "decode": "decoding",
     "write": "writing",
 }
+_SILENT_S = 1.5  # without a terminal, weights that take longer to read are told of as often
 
 
 def console_for(json_file: str | None) -> Console:
@@ -65,6 +67,8 @@ class RunDisplay:
         self._total_videos = total_videos
         self._label = ""
         self._steps = (0, 0)
+        self._read: dict[str, tuple[int, int]] = {}
+        self._told = time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[steps]}"))
         self._progress = Progress(
             *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
@@ -88,6 +92,17 @@ class RunDisplay:
         self._progress.remove_task(self._task)
         description = f"{self._label}  [cyan]{STAGES[name]}[/cyan]"
         self._task = self._progress.add_task(description, completed=done, total=total or None, steps="")
+
+    def reading(self, what: str, done: int, total: int) -> None:
+        """Engine's `on_reading`: a share of the weights is loaded, or checked, which happens side by side."""
+        self._read[what] = (done, total)
+        told = ", ".join(f"{each} {human_bytes(i)} of {human_bytes(n)}" for each, (i, n) in self._read.items())
+        if not self._progress.disable:
+            done, total = (sum(numbers) for numbers in zip(*self._read.values(), strict=True))
+            self._progress.update(self._task, completed=done, total=total, steps=told)
+        elif time.monotonic() - self._told > _SILENT_S:
+            self._told = time.monotonic()
+            print(f"weights: {told}", file=sys.stderr, flush=True)
 
     def step(self, step: int, total: int, latents: Tensor | None) -> None:
         """Engine's progress callback: `step` of `total` denoising steps are done."""

@@ -52,6 +52,7 @@ def carry_out(
         told: called after each job, when `results` has it.
     """
     display = RunDisplay(console, len(jobs))
+    engine.on_reading = display.reading
 
     def write(job: Job, generation: Generation) -> None:
         try:

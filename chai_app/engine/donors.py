@@ -5,9 +5,10 @@ Nothing that goes wrong here costs the person a video: whatever is in doubt is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..cache import LatentCache, NewEntry, OlderCache, OpenClipEmbedder, Phrase, Schedule, Shape, UnknownEntry
@@ -38,12 +39,21 @@ CLEAN = "clean"  # the name of the finished latents in an entry
 
 
 class Donors:
-    """The cache of `settings` as one model sees it: its embedder, its fingerprint, its shapes. One thread at a time."""
+    """The cache of `settings` as one model sees it: its embedder, its fingerprint, its shapes. One thread at a time.
 
-    def __init__(self, settings: Settings, model: Model, fingerprint: str) -> None:
-        self._settings, self._home, self._model, self.fingerprint = settings, settings.home, model, fingerprint
+    fingerprint_of is asked when the model's fingerprint is first needed, which is not before there is anything to find.
+    """
+
+    def __init__(self, settings: Settings, model: Model, fingerprint_of: Callable[[], str]) -> None:
+        self._settings, self._home, self._model = settings, settings.home, model
+        self._fingerprint_of = fingerprint_of
         self._embedder: OpenClipEmbedder | None = None
         self._cache: LatentCache | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The model's."""
+        return self._fingerprint_of()
 
     def close(self) -> None:
         """Save what speeds up the next start."""
@@ -69,9 +79,11 @@ class Donors:
     def _has_embedder(self) -> bool:
         return self._model.folder is None or self._model.embedder_folder is not None
 
-    def find(self, request: GenerationRequest) -> Reuse:
+    def find(self, request: GenerationRequest, is_new: bool = False) -> Reuse:
         """Decide for a resolved request. Reads, and writes nothing.
 
+        Args:
+            is_new: whether the model's weights have never been read here, so that no video of theirs can be.
         Raises: BadRequest if it names an entry that is not there or does not fit.
         """
         assert request.num_inference_steps and request.fast_steps, "not resolved"
@@ -95,6 +107,9 @@ class Donors:
                 return self._named([id.strip() for id in mode.split(",")], fast, shape)
             if not self._is_there:
                 return Reuse("miss", full, why=("Miss: the cache is empty.",))
+            if is_new:
+                why = f"Miss: the weights of {self._model.name} are new here, so no video of theirs is in the cache."
+                return Reuse("miss", full, why=(why,))
             return self._looked_up(request, shape, full, fast)
         except BadRequest:
             raise

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..checks import check_text
@@ -30,7 +31,9 @@ from .loading import (
     LoadedModel,
     Machine,
     MemoryHost,
+    OnReading,
     choose_machine,
+    fingerprint_of,
     load,
     memory_in_plain_words,
 )
@@ -60,7 +63,7 @@ class Engine:
 
     model, device, dtype and offload are for requests that leave them open; None lets the machine decide. recipe is how
     hits attend to their donors; None is the default one. memory_host is the program that this one is a guest of, where
-    that program moves models in and out of memory.
+    that program moves models in and out of memory. on_reading hears of weights that are read, as they are.
     """
 
     def __init__(
@@ -72,7 +75,9 @@ class Engine:
         settings: Settings | None = None,
         recipe: Recipe | None = None,
         memory_host: MemoryHost | None = None,
+        on_reading: OnReading | None = None,
     ) -> None:
+        self.on_reading = on_reading
         self.settings = Settings.from_environment() if settings is None else settings
         self._model, self._device, self._dtype, self._offload = model, device, dtype, offload
         self._loaded: LoadedModel | None = None
@@ -111,7 +116,9 @@ class Engine:
         earlier_frames, notes = look_at_start(request)
         check_room(request, model, earlier_frames)
         with self._donors_for(model) as donors:
-            reuse, fingerprint = donors.find(request), donors.fingerprint
+            is_new = self._is_unread(model)  # else the checksums of 25 GB would be worked out for a plan
+            reuse = donors.find(request, is_new)
+            fingerprint = "" if is_new else donors.fingerprint
         if request.adaptive_steps and reuse.outcome == "hit":
             reuse = replace(reuse, steps=hit_steps(reuse.similarity, reuse.steps, request.num_inference_steps or 0))
         seconds = RunTimes(self.settings.home).expected(request, fingerprint, reuse.steps) or 0.0
@@ -136,6 +143,7 @@ class Engine:
         with self._my_turn(cancel):
             started = time.perf_counter()
             model = find_model(request.model or self._model, self.settings)
+            read_s = self._read_new_weights(request, model, on_stage)
             with self._donors_for(model) as cache:
                 if not request.is_private:
                     cache.upgrade()
@@ -165,9 +173,25 @@ class Engine:
                 reuse, note = cache.record(generation)
             report = generation.report
             reuse = replace(reuse, full_seconds=self._compare(generation, is_kept=reuse.stored_entry_id is not None))
-            seconds = {"plan": planned - started, **report.seconds, "keep": time.perf_counter() - made}
+            seconds = {"plan": planned - started - read_s, **report.seconds, "keep": time.perf_counter() - made}
+            seconds["load"] += read_s
             notes = report.notes if note is None else (*report.notes, note)
             return replace(generation, report=replace(report, reuse=reuse, notes=notes, seconds=seconds))
+
+    def _read_new_weights(self, request: GenerationRequest, model: Model, on_stage: OnStage | None) -> float:
+        """Load weights that were never read here before anything is looked up for them: their checksums are worked out
+        meanwhile, so that neither waits for the other.
+
+        Returns: the seconds that it took, 0 for weights that are known.
+        """
+        if not self._is_unread(model):
+            return 0.0
+        settled = self.plan(request).request  # what is wrong with it is told first
+        if on_stage is not None:
+            on_stage("load")
+        started = time.perf_counter()
+        self._load(settled)
+        return time.perf_counter() - started
 
     def _compare(self, generation: Generation, is_kept: bool) -> float | None:
         """What a full run would have taken in the place of a hit. A full run that is kept is remembered as well."""
@@ -336,9 +360,21 @@ class Engine:
             if self._donors is None or self._donors_key != key:
                 if self._donors is not None:
                     self._donors.close()
-                self._donors = Donors(self.settings, model, model.fingerprint(self.settings))
+                self._donors = Donors(self.settings, model, partial(self._fingerprint, model))
                 self._donors_key = key
             yield self._donors
+
+    def _loaded_fingerprint(self, model: Model) -> str | None:
+        loaded = self._loaded
+        is_it = loaded is not None and (loaded.model, loaded.stamp) == (model, model.stamp())
+        return loaded.fingerprint if loaded is not None and is_it else None
+
+    def _is_unread(self, model: Model) -> bool:
+        """Whether weights would have to be read to know what they are."""
+        return self._loaded_fingerprint(model) is None and model.unread_bytes(self.settings) > 0
+
+    def _fingerprint(self, model: Model) -> str:
+        return self._loaded_fingerprint(model) or fingerprint_of(model, self.settings, self.on_reading)
 
     def _load(self, request: GenerationRequest) -> LoadedModel:
         model = find_model(request.model or self._model, self.settings)
@@ -353,7 +389,7 @@ class Engine:
                 self._memory_host.make_room(model.size_bytes, machine)
             elif machine.device == "cpu":
                 keep_freed_memory()
-            self._loaded, self._has_run = load(model, machine, self.settings), False
+            self._loaded, self._has_run = load(model, machine, self.settings, self.on_reading), False
         if self._memory_host is not None:
             self._memory_host.settle(self._loaded)
         return self._loaded

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import BadRequest, ChaiError
+from ..errors import BadRequest, Cancelled, ChaiError
 from ..models import Model
 from ..models.fingerprint import Stamp
 from ..models.mag_ratios import ratios_of
@@ -19,7 +21,10 @@ from ..settings import Settings
 if TYPE_CHECKING:
     import torch
 
-    from ..opensora import OpenSoraPipeline
+    from ..opensora import OpenSoraPipeline, OpenSoraTransformer3DModel
+
+OnReading = Callable[[str, int, int], None]
+"""Called with checking or loading, bytes of the weights that are done, and bytes in all; from more than one thread."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,8 @@ def choose_machine(device: str | None, dtype: str | None, offload: str | None) -
     return Machine(device, dtype, offload or "none")
 
 
-def load(model: Model, machine: Machine, settings: Settings) -> LoadedModel:
-    """Read the weights and put them where they run.
+def load(model: Model, machine: Machine, settings: Settings, on_reading: OnReading | None = None) -> LoadedModel:
+    """Read the weights and put them where they run; meanwhile, where they are new here, work out their checksums.
 
     Raises: MissingWeights, DamagedCheckpoint; ChaiError if memory does not hold them, or a setting asks for what is not
     here.
@@ -100,13 +105,47 @@ def load(model: Model, machine: Machine, settings: Settings) -> LoadedModel:
         notes = () if quantization is None else ("The text encoder's weights have 8 bits (CHAI_TEXT_ENCODER).",)
         _import_what_runs()
         stamp = model.stamp()
-        pipeline = _load_pipeline(model, machine, quantization)
-        fingerprint = model.fingerprint(settings)
+        with _beside(lambda given_up: fingerprint_of(model, settings, on_reading, given_up)) as fingerprint:
+            pipeline = _load_pipeline(model, machine, quantization, on_reading)
         if model.stamp() != stamp:
             raise ChaiError(f"The weights of {model.name} were changed while they were read: ask again.")
         if settings.compile != "off":
-            _compile(pipeline, settings.compile)
-        return LoadedModel(model, machine, fingerprint, pipeline, notes, ratios_of(model, settings), stamp)
+            compile_blocks(pipeline.transformer, settings.compile)
+        return LoadedModel(model, machine, fingerprint(), pipeline, notes, ratios_of(model, settings), stamp)
+
+
+def fingerprint_of(
+    model: Model, settings: Settings, on_reading: OnReading | None = None, given_up: threading.Event | None = None
+) -> str:
+    """`model.fingerprint`, with its progress told.
+
+    Raises: Cancelled once `given_up` is set.
+    """
+    done, total = 0, model.unread_bytes(settings)
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+        if given_up is not None and given_up.is_set():
+            raise Cancelled
+        if on_reading is not None and total:
+            on_reading("checking", min(done, total), total)
+
+    return model.fingerprint(settings, on_bytes)
+
+
+@contextmanager
+def _beside(work: Callable[[threading.Event], str]) -> Iterator[Callable[[], str]]:
+    """Do `work` in another thread meanwhile; what the block gets waits for its result. If the block fails, `work` is
+    told to give up."""
+    given_up = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work, given_up)
+        try:
+            yield future.result
+        except BaseException:
+            given_up.set()
+            raise
 
 
 @contextmanager
@@ -134,12 +173,24 @@ def _import_what_runs() -> None:
     from ..opensora import cache_hooks  # noqa: F401
 
 
-def _load_pipeline(model: Model, machine: Machine, text_quantization: Any) -> OpenSoraPipeline:
+def _load_pipeline(
+    model: Model, machine: Machine, text_quantization: Any, on_reading: OnReading | None = None
+) -> OpenSoraPipeline:
     import torch
 
     from ..opensora import OpenSoraPipeline
 
+    done, total = 0, model.size_bytes
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+        if on_reading is not None:
+            on_reading("loading", min(done, total), total)
+
+    on_bytes(0)
     how: dict[str, Any] = {"torch_dtype": machine.torch_dtype, "text_quantization": text_quantization}
+    how["on_bytes"] = on_bytes
     if model.folder is not None:
         pipeline = OpenSoraPipeline.from_pretrained(model.folder, **how)
     else:
@@ -182,12 +233,15 @@ def _check_compiling(machine: Machine, how: str) -> None:
         )
 
 
-def _compile(pipeline: OpenSoraPipeline, how: str) -> None:
-    """Block by block, since all blocks are alike, and for any size, so that another one is not compiled anew; CUDA
-    graphs are recorded for each size."""
+def compile_blocks(transformer: OpenSoraTransformer3DModel, how: str) -> None:
+    """Let torch.compile work on the transformer, block by block, since all blocks are alike, and for any size, so that
+    another one is not compiled anew.
+
+    Args:
+        how: on; or graphs, which are recorded for each size.
+    """
     import torch
 
-    transformer = pipeline.transformer
     if how == "graphs":
         # A denoising step is over when the next begins: its outputs may be overwritten then.
         transformer.register_forward_pre_hook(lambda *_: torch.compiler.cudagraph_mark_step_begin())

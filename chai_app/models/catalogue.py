@@ -18,12 +18,13 @@ from ..checks.only_data import check_only_data
 from ..errors import BadRequest, CannotRead, ChaiError, DamagedCheckpoint, MissingWeights
 from ..request import GenerationRequest, RequestDefaults
 from ..settings import BUNDLED_MODELS, Settings
-from .fingerprint import Stamp, fingerprint, stamp
+from .fingerprint import OnBytes, Stamp, fingerprint, stamp, unread_bytes
 from .vocabulary import Vocabulary
 from .weights import check_weights
 
 DEMO = "demo"
 RELEASED = "opensora-1.2"
+_MEMORY = "fingerprints.json"
 _FOLDER_PARTS = ("transformer", "vae", "text_encoder")
 
 
@@ -101,9 +102,17 @@ class Model:
         folder = None if self.folder is None else self.folder / "embedder"
         return folder if folder is not None and folder.is_dir() else None
 
-    def fingerprint(self, settings: Settings) -> str:
-        """16 hexadecimal digits made of the content of weights and settings, remembered in `settings.home`."""
-        return fingerprint(self._folders.items(), settings.home / "fingerprints.json")
+    def fingerprint(self, settings: Settings, on_bytes: OnBytes | None = None) -> str:
+        """16 hexadecimal digits made of the content of weights and settings, remembered in `settings.home`.
+
+        Args:
+            on_bytes: told as weights are read, which is done once.
+        """
+        return fingerprint(self._folders.items(), settings.home / _MEMORY, on_bytes)
+
+    def unread_bytes(self, settings: Settings) -> int:
+        """Bytes of weights that `fingerprint` has yet to read, which takes a second for each gigabyte or two."""
+        return unread_bytes(self._folders.items(), settings.home / _MEMORY)
 
     def stamp(self) -> Stamp:
         """What changes when a file of the model does, its embedder's included; milliseconds."""

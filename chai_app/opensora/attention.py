@@ -21,7 +21,8 @@ TextKeysValues = tuple[Tensor, Tensor]
 RotaryEmbedding = tuple[Tensor, Tensor]
 
 
-@cache
+# A compiler looks past `cache`, and would trace the trial call into every block.
+@torch.compiler.assume_constant_result
 def attention_kernel(device_type: str, dtype: torch.dtype, head_dim: int) -> AttentionBackendName:
     """Decide, once per process, which kernel attends where no one has chosen.
 
@@ -32,6 +33,11 @@ def attention_kernel(device_type: str, dtype: torch.dtype, head_dim: int) -> Att
         device_type: "cuda", "cpu", ...
         head_dim: channels per head.
     """
+    return _decided_kernel(device_type, dtype, head_dim)
+
+
+@cache
+def _decided_kernel(device_type: str, dtype: torch.dtype, head_dim: int) -> AttentionBackendName:
     if device_type == "cuda":
         try:
             from xformers.ops import memory_efficient_attention

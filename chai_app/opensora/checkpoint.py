@@ -8,6 +8,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,12 +17,12 @@ from accelerate import init_empty_weights
 from diffusers.models.modeling_utils import ModelMixin
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..checks.only_data import check_only_data
 from ..errors import DamagedCheckpoint, MissingWeights
 from .released_layout import autoencoder_config, autoencoder_name, transformer_config, transformer_name
+from .weight_files import OnBytes, tensors_in
 
 Model = TypeVar("Model", bound=ModelMixin)
 
@@ -70,6 +71,7 @@ def _load_model(
     **kwargs: Any,
 ) -> Model:
     released_type, own_config, own_name = layout
+    on_bytes: OnBytes | None = kwargs.pop("on_bytes", None)
     hub_options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
     where = _where(source, hub_options)
     config = _loading(
@@ -83,9 +85,10 @@ def _load_model(
         _refuse_misfits(where, sorted(found["missing_keys"]), sorted(found["unexpected_keys"]), sorted(reshaped))
         return model
 
-    weights = _loading(where, load_file, _find("model.safetensors", source, hub_options))
+    path = _find("model.safetensors", source, hub_options)
     dtype = kwargs.get("torch_dtype") or kwargs.get("dtype") or torch.float32
-    tensors = {own_name(name): tensor.to(dtype) for name, tensor in weights.items()}
+    read = _loading(where, lambda: dict(tensors_in(path, lambda _name: dtype, on_bytes)))
+    tensors = {own_name(name): tensor for name, tensor in read.items()}
     with init_empty_weights(include_buffers=True):
         model = model_class(**_loading(where, own_config, config, tensors))
     load_strictly(model, tensors, where)
@@ -94,25 +97,67 @@ def _load_model(
 
 
 def load_text_encoder(
-    source: str | Path, torch_dtype: torch.dtype | None = None, quantization: Any = None, **hub_options: Any
+    source: str | Path,
+    torch_dtype: torch.dtype | None = None,
+    quantization: Any = None,
+    on_bytes: OnBytes | None = None,
+    **hub_options: Any,
 ) -> Any:
     """A T5 encoder from a folder or hub repository, ready for use.
 
     Args:
         quantization: a quantization config of transformers; None keeps the weights in torch_dtype.
+        on_bytes: told as the weights are read; not of those that are quantized.
     Raises: MissingWeights, DamagedCheckpoint.
     """
-    from transformers import T5EncoderModel
+    from transformers import T5Config, T5EncoderModel
 
     where = _where(source, hub_options)
     _find("config.json", source, hub_options)
-    hub_options |= {"dtype": torch_dtype or torch.float32, "output_loading_info": True, "weights_only": True}
-    if quantization is not None:
-        hub_options["quantization_config"] = quantization
-    model, found = _loading(where, T5EncoderModel.from_pretrained, source, **hub_options)
-    # transformers starts what is missing at random. A whole T5 brings a decoder too, which is no fault.
+    dtype = torch_dtype or torch.float32
+    options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
+    if quantization is not None:  # transformers quantizes while it reads
+        options |= {"quantization_config": quantization, "weights_only": True, **hub_options}
+        model, found = _loading(where, T5EncoderModel.from_pretrained, source, **options)
+    else:
+        in_fp32 = T5EncoderModel._keep_in_fp32_modules if dtype == torch.float16 else ()
+
+        def dtype_of(name: str) -> torch.dtype | None:
+            if name.startswith(("decoder.", "lm_head.")):  # a whole T5 brings them too, which is no fault
+                return None
+            return torch.float32 if any(part in in_fp32 for part in name.split(".")) else dtype
+
+        tensors: dict[str, Tensor] = {}
+        for path in _text_weights(source, hub_options):
+            tensors |= _loading(where, lambda path=path: dict(tensors_in(path, dtype_of, on_bytes)))
+        config = _loading(where, T5Config.from_pretrained, source, **hub_options)
+        options |= {"config": config, "state_dict": tensors}
+        model, found = _loading(where, T5EncoderModel.from_pretrained, None, **options)
+    # transformers starts what is missing at random.
     _refuse_misfits(where, sorted(found["missing_keys"]), [], [])
     return model.eval()
+
+
+def _text_weights(source: str | Path, hub_options: Mapping[str, Any]) -> list[Path]:
+    """The files that hold a text encoder's weights: one, or the shards that a list of them names.
+
+    Raises: MissingWeights, DamagedCheckpoint.
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        with suppress(MissingWeights):
+            return [_find(name, source, hub_options)]
+        with suppress(MissingWeights):
+            index = _find(f"{name}.index.json", source, hub_options)
+            shards = _loading(_where(source, hub_options), _named_in, index)
+            return [_find(shard, source, hub_options) for shard in shards]
+    others = sorted(_find("config.json", source, hub_options).parent.glob("*.safetensors"))
+    if len(others) == 1:  # a variant alone, as model.fp16.safetensors
+        return others
+    raise MissingWeights(f"{_where(source, hub_options)} has no model.safetensors: fetch it again, whole.")
+
+
+def _named_in(index: Path) -> list[str]:
+    return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
 
 
 def load_tokenizer(source: str | Path, **hub_options: Any) -> Any:

@@ -30,6 +30,7 @@ from .prompt_format import split_loops, text_for_loop, with_scores
 from .schedule import new_scheduler, set_timesteps, timestep_shift
 from .text_context import TextContext, guidance_context
 from .transformer import OpenSoraTransformer3DModel
+from .weight_files import OnBytes
 
 IMAGE_FPS = 120.0  # the frame rate that stood for "image" in training
 
@@ -85,6 +86,7 @@ class OpenSoraPipeline(DiffusionPipeline):
         pretrained_model_name_or_path: str | Path,
         torch_dtype: torch.dtype | None = None,
         text_quantization: Any = None,
+        on_bytes: OnBytes | None = None,
         **kwargs: Any,
     ) -> Self:
         """Load a folder or hub repository with the subfolders of diffusers' layout.
@@ -95,13 +97,16 @@ class OpenSoraPipeline(DiffusionPipeline):
         Args:
             torch_dtype: of all weights; None is fp32.
             text_quantization: how the text encoder's weights are kept: a quantization config of transformers.
+            on_bytes: told as the text encoder is read, by far the largest part.
             **kwargs: parts that are here already, by name; `cache_dir`, `local_files_only`, `revision`, `token`.
         Raises: MissingWeights, DamagedCheckpoint.
         """
         dtype = torch_dtype or torch.float32
         loaders: dict[str, Callable[..., Any]] = {
             "tokenizer": load_tokenizer,
-            "text_encoder": partial(load_text_encoder, torch_dtype=dtype, quantization=text_quantization),
+            "text_encoder": partial(
+                load_text_encoder, torch_dtype=dtype, quantization=text_quantization, on_bytes=on_bytes
+            ),
             "vae": partial(AutoencoderKLOpenSora.from_pretrained, torch_dtype=dtype),
             "transformer": partial(OpenSoraTransformer3DModel.from_pretrained, torch_dtype=dtype),
             "scheduler": load_scheduler,
@@ -119,6 +124,7 @@ class OpenSoraPipeline(DiffusionPipeline):
         text_encoder: str = "DeepFloyd/t5-v1_1-xxl",
         torch_dtype: torch.dtype = torch.bfloat16,
         text_quantization: Any = None,
+        on_bytes: OnBytes | None = None,
         **hub_options: Any,
     ) -> Self:
         """Load the three parts as they were published, each a folder or a hub repository.
@@ -126,15 +132,17 @@ class OpenSoraPipeline(DiffusionPipeline):
         Args:
             torch_dtype: of all weights; but with fp16 the autoencoder, which overflows in it, is loaded in fp32.
             text_quantization: as in `from_pretrained`.
+            on_bytes: told as weights are read.
             **hub_options: `cache_dir`, `local_files_only`, `revision`, `token`.
         Raises: MissingWeights, DamagedCheckpoint.
         """
         vae_dtype = torch.float32 if torch_dtype == torch.float16 else torch_dtype
+        options = {"on_bytes": on_bytes, **hub_options}
         return cls(
             tokenizer=load_tokenizer(text_encoder, **hub_options),
-            text_encoder=load_text_encoder(text_encoder, torch_dtype, text_quantization, **hub_options),
-            vae=AutoencoderKLOpenSora.from_pretrained(vae, torch_dtype=vae_dtype, **hub_options),
-            transformer=OpenSoraTransformer3DModel.from_pretrained(transformer, torch_dtype=torch_dtype, **hub_options),
+            text_encoder=load_text_encoder(text_encoder, torch_dtype, text_quantization, **options),
+            vae=AutoencoderKLOpenSora.from_pretrained(vae, torch_dtype=vae_dtype, **options),
+            transformer=OpenSoraTransformer3DModel.from_pretrained(transformer, torch_dtype=torch_dtype, **options),
             scheduler=new_scheduler(),
         )
 

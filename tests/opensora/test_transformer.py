@@ -1,6 +1,7 @@
 """The transformer, against the original's recorded outputs and against itself."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 
 from chai_app.errors import DamagedCheckpoint
 from chai_app.opensora import OpenSoraTransformer3DModel
-from chai_app.opensora.attention import OpenSoraAttnProcessor, attention_kernel
+from chai_app.opensora.attention import OpenSoraAttnProcessor, attend, attention_kernel
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 CASES = json.loads((GOLDEN / "stdit3_cases.json").read_text())
@@ -273,6 +274,15 @@ def test_a_choice_for_one_model_is_no_choice_for_others(transformer, even):
 def test_without_cuda_torch_attends():
     assert attention_kernel("cpu", torch.float32, 72).value == "native"
     assert attention_kernel("mps", torch.float16, 72).value == "native"
+
+
+def test_a_compiler_takes_the_decision_as_made():
+    """It would trace the trial call of the decision into every block, and warn of that."""
+    compiled = torch.compile(attend, backend="eager", fullgraph=True)
+    query = torch.randn(2, 5, 2, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(compiled(query, query, query), attend(query, query, query))
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
