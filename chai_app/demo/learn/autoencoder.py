@@ -42,7 +42,8 @@ LATENTS = Settings(steps=3000, batch_size=4, peak_lr=1.5e-3, use_muon=True, seed
 CLIPS = Settings(steps=1500, batch_size=3, peak_lr=1e-3, use_muon=True, seed=13)
 DECODERS = Settings(steps=1000, batch_size=3, peak_lr=6e-4, ema_decay=0.995, use_muon=True, seed=14)
 FRAMES_PER_CLIP = 6  # of 17 are decoded to pixels: the spatial decoder is the costly half
-SHARE_OF_STILLS = 0.12  # of the batches hold single frames, as image-to-video needs them
+SHARE_OF_STILLS = 0.2  # of the batches hold single frames: a first frame that is given is encoded alone
+STILLS_FOR_A_CLIP = 6  # cost as much as one
 SHARE_CROPPED = 0.75  # of the batches of single frames show the middle, where the thing is, at under half the cost
 CROP_PX = 64
 SHARE_CHANGED = 0.2  # of the batches of single frames are decoded smaller or mirrored
@@ -142,9 +143,15 @@ def latent_loss(model: AutoencoderKLOpenSora, clips: NDArray[np.uint8], folder: 
 
     def loss_of(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         is_cropped = bool(torch.rand((), generator=generator) < SHARE_CROPPED)
-        number = 2 * settings.batch_size if is_cropped else settings.batch_size
+        is_still = bool(torch.rand((), generator=generator) < SHARE_OF_STILLS)
+        number = settings.batch_size * (2 if is_cropped else 1) * (STILLS_FOR_A_CLIP if is_still else 1)
         rows = torch.randint(len(known), (number,), generator=generator).numpy()
-        frame_latents = torch.from_numpy(known[rows].astype(np.float32))  # (B, C, T, h, w)
+        if is_still:
+            times = torch.randint(known.shape[2], (number,), generator=generator).numpy()
+            chosen = known[rows, :, times][:, :, None]
+        else:
+            chosen = known[rows]
+        frame_latents = torch.from_numpy(chosen.astype(np.float32))  # (B, C, T, h, w)
         if is_cropped:
             left, top = torch.randint(side - CROP_PX // 8 + 1, (2,), generator=generator).tolist()
             frame_latents = frame_latents[..., top : top + CROP_PX // 8, left : left + CROP_PX // 8].contiguous()
@@ -152,7 +159,7 @@ def latent_loss(model: AutoencoderKLOpenSora, clips: NDArray[np.uint8], folder: 
         difference = (again - frame_latents) * weight.sqrt()
         kl = _kl_per_number(posterior)
         error = difference.square().mean()
-        figures = {} if is_cropped else {"unexplained": error.item()}
+        figures = {"stills" if is_still else "crops" if is_cropped else "unexplained": error.item()}
         return error + difference.abs().mean() + KL_WEIGHT * kl, {**figures, "kl": kl.item()}
 
     return loss_of
@@ -215,7 +222,8 @@ def clip_loss(
 def _batch(clips: NDArray[np.uint8], settings: Settings, generator: torch.Generator, is_still: bool) -> Tensor:
     """Clips (B, T, 3, H, W), or six times as many single frames (6 B, 1, 3, H, W); half of the batches mirrored."""
     if is_still:
-        rows = torch.randint(len(clips), (6 * settings.batch_size,), generator=generator).numpy()
+        number = STILLS_FOR_A_CLIP * settings.batch_size
+        rows = torch.randint(len(clips), (number,), generator=generator).numpy()
         times = torch.randint(clips.shape[1], (len(rows),), generator=generator).numpy()
         x = to_signed(clips[rows, times])[:, None]
     else:
