@@ -70,8 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def in_processes(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Every part by itself: an error of CUDA spoils all that its process still has to do."""
     end = time.monotonic() + 60 * options.minutes
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), *sys.path)))}
     for part in options.parts:
         minutes = min(PARTS[part], (end - time.monotonic()) / 60)
         command = [sys.executable, "-m", __package__, *arguments, "--parts", part, "--minutes", f"{minutes:.2f}"]
