@@ -16,6 +16,7 @@ BENCHES = {
     "attention": "what the queries attend to",
     "step": "one step against the original code",
     "card": "the model in its full size on a GPU",
+    "gpu": "right, fast and training, for a GPU that is at hand for minutes",
     "full-size": "memory and time of a start in the published sizes on a CPU",
     "pareto": "time and quality of reuse within and across runs",
     "magcache": "what MagCache has to know of a model",
