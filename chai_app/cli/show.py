@@ -68,7 +68,7 @@ class RunDisplay:
         self._label = ""
         self._steps = (0, 0)
         self._read: dict[str, tuple[int, int]] = {}
-        self._told = time.monotonic()
+        self._told = 0.0
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[steps]}"))
         self._progress = Progress(
             *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
@@ -95,6 +95,8 @@ class RunDisplay:
 
     def reading(self, what: str, done: int, total: int) -> None:
         """Engine's `on_reading`: a share of the weights is loaded, or checked, which happens side by side."""
+        if not self._read:
+            self._told = time.monotonic()
         self._read[what] = (done, total)
         told = ", ".join(f"{each} {human_bytes(i)} of {human_bytes(n)}" for each, (i, n) in self._read.items())
         if not self._progress.disable:

@@ -23,7 +23,7 @@ from .kit import GOLDEN
 from .learn import NEXT, SHARES
 
 FOR_ALL = ("diffusers", "ftfy", "wcwidth", "beautifulsoup4", "soupsieve", "platformdirs")
-FOR_VIDEOS = ("av", "xformers", "torchao", "open_clip_torch")
+FOR_VIDEOS = ("av", "xformers", "torchao")
 PLATFORMS = [f"manylinux_2_{n}_x86_64" for n in (28, 27, 24, 17)] + ["manylinux2014_x86_64"]
 CODE = (".py", ".json", ".txt")
 
