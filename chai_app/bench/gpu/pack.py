@@ -67,7 +67,9 @@ def pack(target: Path, parts: Sequence[str], latents: Path | None, latents_mb: f
     with tempfile.TemporaryDirectory() as folder, tarfile.open(target, "w:xz") as archive:
         site = Path(folder) / "site"
         install([*FOR_ALL, *(FOR_VIDEOS if has_videos else ())], site)
-        archive.add(site, "site", filter=lambda info: None if info.name.endswith((".pyc", "/bin")) else info)
+        for each in sorted(site.iterdir()):
+            if each.name not in ("bin", "test"):  # torchao's tests would hide Python's own `test`
+                archive.add(each, f"site/{each.name}")
         for path in sorted((ROOT / "chai_app").rglob("*")):
             if path.suffix in CODE:
                 archive.add(path, path.relative_to(ROOT))
