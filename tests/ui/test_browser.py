@@ -225,7 +225,7 @@ def test_used_settings_bring_the_preset_and_what_was_set_beside_it(page, site):
     job = made(site, FIRST, preset="draft", adaptive_steps=True, start_level=0.6, reuse="full", num_inference_steps=6)
     expect(page.locator("#part-job .c-receipt")).to_contain_text("first-block")
     page.locator("#part-job").get_by_text("Settings", exact=True).click()
-    expect(page.locator("#part-job")).to_contain_text("with 60% noise")
+    expect(page.locator("#part-job")).to_contain_text("full run: 6, hit: 2")
     page.locator("#part-job").get_by_role("button", name="Use its settings").click()
     expect(page.locator("#preset").get_by_label("draft")).to_be_checked()
     page.get_by_role("button", name="Reuse and steps").click()

@@ -35,7 +35,7 @@ NEXT = BUNDLED_MODELS / "demo-next"  # the parts that the transformer stands on
 SAVE_EVERY_S = 45.0
 SAMPLES_S = 25.0  # what the sheet at the end takes
 WARM_STEPS, MEASURED_STEPS = 2, 25  # the pace is that of so many steps, measured again and again
-SHARES = {"frames": 0.25, "clips": 0.75}  # of the time
+SHARES = {"frames": 0.2, "clips": 0.55, "donors": 0.25}  # of the time
 SHARD = "14MB"  # a file, where what comes back is limited
 
 
@@ -86,7 +86,7 @@ class TextOnDevice:
 
 
 def train(kit: Kit, folder: Path | None) -> dict[str, Any]:
-    """Both stages of the recipe that there are latents for, then a sheet of samples."""
+    """All stages of the recipe that there are latents for, then a sheet of samples."""
     import numpy as np
     import torch
     from transformers import PreTrainedTokenizerFast, T5EncoderModel
@@ -95,6 +95,7 @@ def train(kit: Kit, folder: Path | None) -> dict[str, Any]:
     from ...demo.learn import transformer as recipe
     from ...demo.learn.autoencoder import importance
     from ...demo.learn.latents import draw
+    from ...demo.learn.partners import partners
     from ...opensora import AutoencoderKLOpenSora
 
     if not (NEXT / "vae").is_dir():
@@ -115,16 +116,18 @@ def train(kit: Kit, folder: Path | None) -> dict[str, Any]:
     network, text = OnDevice(model, kit.device), TextOnDevice(encoder, kit.device)
     figures: dict[str, Any] = {"parameters": sum(p.numel() for p in model.transformer.parameters())}
     share_left = sum(SHARES[kind] for kind in stores)
-    settings_of = {"frames": recipe.FRAMES, "clips": recipe.CLIPS}
+    settings_of = {"frames": recipe.FRAMES, "clips": recipe.CLIPS, "donors": recipe.DONORS}
     for kind, store in stores.items():
         time_s = (kit.left_s - SAMPLES_S) * SHARES[kind] / share_left
         share_left -= SHARES[kind]
         settings = settings_of[kind]
         if kit.is_small:
             settings = replace(settings, steps=2, batch_size=4)
-        arguments: Any = (network, tokenizer, text, store, specs("train", len(store.latents)), weight, settings)
-        loss_of = recipe.flow_loss(*arguments)
-        figures[kind] = learn(kit, kind, model, settings, loss_of, time_s, partial(_write, begun, model))
+        described = specs("train", len(store.latents))
+        with partners(model.transformer) if kind == "donors" else nullcontext() as known:
+            arguments: Any = (network, tokenizer, text, store, described, weight, settings, known)
+            loss_of = recipe.flow_loss(*arguments)
+            figures[kind] = learn(kit, kind, model, settings, loss_of, time_s, partial(_write, begun, model))
         kit.so_far(**figures)
     sheet_of(kit, model.transformer, vae, encoder, tokenizer)
     return {**figures, "samples": "samples.png"}
@@ -136,7 +139,8 @@ def _store(kit: Kit, vae: Any, folder: Path | None, kind: str) -> Latents | None
 
     if folder is None and kit.is_small:
         return encode(vae, kit.out / "latents", "train", BLOCK, kind == "frames")
-    if folder is None or not (folder / f"train-{kind}.json").is_file():
+    file = f"train-{'frames' if kind == 'frames' else 'clips'}.json"
+    if folder is None or not (folder / file).is_file():
         return None
     return encode(vae, folder, "train", 0, kind == "frames")  # none more than there are
 

@@ -46,7 +46,7 @@ def _pinned(name: str) -> str:
 def cut_latents(source: Path, target: Path, most_bytes: int) -> None:
     """The beginning of the stores in `source`, in whole blocks, as much of each as its share of the training."""
     target.mkdir(parents=True)
-    for kind, share in SHARES.items():
+    for kind, share in (("frames", SHARES["frames"]), ("clips", 1 - SHARES["frames"])):  # donors are clips
         counter = source / f"train-{kind}.json"
         if not counter.is_file():
             continue
