@@ -157,6 +157,12 @@ Offload = Annotated[
         help="Keep weights in main memory: model (one part at a time on the GPU) or sequential (least, slowest).",
     ),
 ]
+Here = Annotated[
+    bool,
+    typer.Option(
+        "--here", rich_help_panel=_MACHINE, help="Work in this process, even where a browser UI runs on the same cache."
+    ),
+]
 Format = Annotated[
     str | None,
     typer.Option("--format", "-f", help="mp4, webm, gif or png, for names that are made. Default: mp4, picture: png."),
