@@ -24,6 +24,7 @@ BENCHES = {
     "counts": "what the gate on counts is worth",
     "enhance": "what sharing experts saves the enhancer, and costs",
     "ui": "many people at one browser UI",
+    "start": "how long a command takes, start-up included",
 }
 HELP = "Measure: " + "; ".join(f"{name} ({what})" for name, what in BENCHES.items()) + "."
 OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
