@@ -7,12 +7,14 @@ of that of videos made eight at a time.
 Loading. Two threads that import torch, transformers, diffusers or open_clip at once can be shown modules of each
 other's that are half there ("cannot import name 'PreTrainedModel'"): where two imports would wait for each other for
 ever, Python goes on without waiting. And while a model is loaded these libraries change torch for the whole process
-(new weights get no memory, numbers another format), which two loads at once can leave behind for good.
+(new weights get no memory, numbers another format), which two loads at once can leave behind for good. Nothing of what
+comes in this way is garbage: to look for some after every few hundred objects would take a fifth of the time.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import threading
 from collections.abc import Iterator
@@ -58,4 +60,10 @@ def _gnu_libc() -> ctypes.CDLL | None:
 def loading_turn() -> Iterator[None]:
     """Within the block, no other thread is within one: the place to import heavy libraries, and to load models."""
     with _turn:
-        yield
+        is_collecting = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if is_collecting:
+                gc.enable()

@@ -393,9 +393,9 @@ class Report:
 
     model_fingerprint names the weights by their content. height, width (px), num_frames and fps are those of the
     finished video, which may be longer (loops, extension) than the request's. seconds holds the stages start (of the
-    program, before its first video), plan, load, text, denoise, decode, keep and write (write only once it is known: a
-    file cannot hold the time of its own writing). threads is how many worked on a CPU: with another number the same
-    request makes a video that differs by rounding.
+    program, before its first video), wait (for another program that makes it), plan, load, text, denoise, decode, keep
+    and write (write only once it is known: a file cannot hold the time of its own writing). threads is how many worked
+    on a CPU: with another number the same request makes a video that differs by rounding.
     acceleration is what reused within the run; with few steps nothing does, whatever was asked for.
     latents_sha256 is the checksum of the final latents: two runs with the same one made the same video.
     """

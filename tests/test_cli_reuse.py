@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from typer.main import get_command
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from chai_app.cache import CannotStore, LatentCache
 from chai_app.cli import app
-from chai_app.cli.outcome import reuse_line
+from chai_app.cli.outcome import reuse_line, whole_time
 from chai_app.request import Report, Reuse
 from chai_app.settings import BUNDLED_MODELS, Settings
 
@@ -193,3 +194,12 @@ def test_warm_refuses_what_it_cannot_warm_in_one_sentence(run, tmp_path, monkeyp
     monkeypatch.setenv("CHAI_STORE", store)
     result = run("cache", "warm", "prompts.jsonl", exit_code=2)
     assert words in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_the_whole_time_is_told_and_compared_with_that_of_a_full_run():
+    """Start-up, queue and writing are in both: what is seldom asked for alone does not become three times as fast."""
+    hit = Reuse("hit", 8, "0123456789abcdef", found="balloon", similarity=0.94, full_seconds=6.8, donors=(BALLOON,))
+    report = report_of(hit)
+    report = replace(report, seconds={"start": 4.0, "wait": 1.0, **report.seconds, "write": 0.5})
+    assert whole_time(report) == "in all 16.5 s, a full run 21.3 s"
+    assert whole_time(replace(report, reuse=replace(hit, full_seconds=None))) == "in all 16.5 s"

@@ -11,8 +11,11 @@ import webbrowser
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from chai_app.errors import ChaiError
+from chai_app.process import loading_turn
+from chai_app.server.note import Note
 from chai_app.settings import Settings
 
 from .doors import LOOPBACK, Doors
@@ -76,9 +79,11 @@ class Started:
     studio: Any
     blocks: Any
     url: str
+    note: Note
 
     def close(self) -> None:
         """Stop it."""
+        self.note.take_away(self.studio.settings.home)
         self.blocks.close(verbose=False)
         self.studio.close()
 
@@ -96,17 +101,21 @@ def launch(settings: Settings, model: str, access: Access) -> Started:
     _free_port(access)  # before seconds go into the rest
     studio = Studio(settings, model)
     quiet_gradio(studio)
-    from gradio.routes import App, ORJSONResponse
+    with loading_turn():  # the first page waits for Gradio
+        from gradio.routes import App, ORJSONResponse
 
-    from .shell import HERE, build
-    from .theme import colour_variables, theme
+        from .handover import HandOver
+        from .shell import HERE, build
+        from .theme import colour_variables, theme
+
+    hand_over = HandOver(studio)
 
     class GuardedApp(App):
         """Gradio's server behind the door: outside of its own middleware, which would answer other pages first."""
 
         def build_middleware_stack(self) -> Any:
-            inner = super().build_middleware_stack()
-            return Doors(inner, access.host, access.names, access.root_path, studio.files)
+            hand_over.app = super().build_middleware_stack()
+            return Doors(hand_over, access.host, access.names, access.root_path, studio.files)
 
     logging.getLogger("httpx").setLevel(logging.WARNING)
     blocks = build(studio)
@@ -139,7 +148,11 @@ def launch(settings: Settings, model: str, access: Access) -> Started:
         head=f"<script>{script}</script>",
     )
     studio.start()
-    return Started(studio, blocks, url)
+    # Where it listens everywhere, this machine is one of the places.
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(access.host, access.host)
+    hand_over.note = Note.of(host, urlsplit(url).port or 80, model, settings)
+    hand_over.note.leave_in(studio.settings.home)
+    return Started(studio, blocks, url, hand_over.note)
 
 
 def _free_port(access: Access) -> int:

@@ -199,6 +199,10 @@ class Studio:
         Raises: BadRequest also for a file or a model that nobody may name from a page.
         """
         self._check_names(request)
+        return self.plan_here(request)
+
+    def plan_here(self, request: GenerationRequest) -> Plan:
+        """`plan` for the person whose machine this is, who may name any file."""
         with self._planning:
             return self._planner.plan(request)
 

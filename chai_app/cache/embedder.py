@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks.only_data import check_only_data
 from ..errors import DamagedCheckpoint, MissingWeights
+from ..lean_import import lean_import
 from ..process import loading_turn
 
 if TYPE_CHECKING:
@@ -74,10 +75,7 @@ class OpenClipEmbedder:
         if self._model.startswith(_LOCAL):
             config = json.loads(self._config_text)
             return int(config.get("model_cfg", config)["embed_dim"])
-        with loading_turn():
-            import open_clip
-
-        return int(open_clip.get_model_config(self._model)["embed_dim"])
+        return int(_open_clip().get_model_config(self._model)["embed_dim"])
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, D), each row of length 1. Case and blanks make no difference, nor does what lies beyond all that the
@@ -98,9 +96,9 @@ class OpenClipEmbedder:
         return np.stack([found[key] for key in keys]) if keys else np.empty((0, self.dim), np.float32)
 
     def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+        model, tokenizer = self._tower
         import torch
 
-        model, tokenizer = self._tower
         with torch.inference_mode():
             embeddings = model.encode_text(tokenizer(texts).to(self._device), normalize=True)
         values: NDArray[np.float32] = embeddings.float().cpu().numpy()
@@ -112,8 +110,7 @@ class OpenClipEmbedder:
             return self._loaded_tower()
 
     def _loaded_tower(self) -> tuple[Any, Any]:
-        import open_clip
-
+        open_clip = _open_clip()
         pretrained = None if self._model.startswith(_LOCAL) else str(self._weights)
         # A tag carries this with it, the path of its file does not.
         tag = {} if pretrained is None else open_clip.get_pretrained_cfg(self._model, self._pretrained)
@@ -133,6 +130,19 @@ class OpenClipEmbedder:
         return model.eval(), open_clip.get_tokenizer(self._model)
 
 
+def _open_clip() -> Any:
+    """The library, without what its picture towers, and text towers of other libraries, are made of: this embeds text
+    by its own. (Of torchvision it takes the transforms of pictures, each a module that does without the rest.)"""
+
+    def load() -> Any:
+        import torch  # noqa: F401, I001 (the others look for it)
+        import open_clip
+
+        return open_clip
+
+    return lean_import(load, aside=("timm", "transformers", "torchvision.ops"), bare=("torchvision",))
+
+
 def _weights_in(folder: Path) -> Path:
     for name in _WEIGHTS:
         if (folder / name).is_file() and (folder / _CONFIG).is_file():
@@ -143,8 +153,7 @@ def _weights_in(folder: Path) -> Path:
 
 def _weights_of(model: str, pretrained: str | None) -> Path:
     """The file in the Hugging Face cache that belongs to a named model."""
-    with loading_turn():
-        import open_clip
+    open_clip = _open_clip()
     from huggingface_hub import try_to_load_from_cache
 
     tags = open_clip.list_pretrained_tags_by_model(model)

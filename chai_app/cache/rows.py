@@ -186,6 +186,17 @@ def filed_entities(connection: sqlite3.Connection, number: int) -> Iterator[tupl
         yield embedder, _phrase(*words), embedding
 
 
+def embedding_of(connection: sqlite3.Connection, embedder: str, text: str) -> bytes | None:
+    """The embedding that an embedder gave to `text`, as it is stored; None if nothing is filed under it."""
+    query = """
+        SELECT v.embedding FROM entities e
+        JOIN vectors v ON v.number = e.vector JOIN shelves s ON s.number = v.shelf
+        WHERE s.embedder = ? AND e.text = ? AND length(v.embedding) = 2 * s.dim LIMIT 1
+    """
+    row = connection.execute(query, [embedder, text]).fetchone()
+    return None if row is None else row[0]
+
+
 def _phrase(kind: Kind, text: str, head: str, count: int | None) -> Phrase:
     """Whatever is in the database: an archive of before, which nobody looked at closely, could have brought it."""
     is_count = isinstance(count, int) and 0 <= count <= MOST_COUNT

@@ -7,6 +7,7 @@ sentence on standard error), 130 stopped by Ctrl-C.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -111,7 +112,10 @@ def offer_ui(command: Callable[..., None], help: str) -> None:
 
 def main() -> None:
     """Run the command that the process was called with, and leave with its exit code."""
-    app()
+    try:
+        app()
+    finally:
+        gc.freeze()  # all goes with the process: to look for garbage in a whole torch first takes half a second
 
 
 def _quieten_libraries() -> None:

@@ -26,8 +26,9 @@ BENCHES = {
     "counts": "what the gate on counts is worth",
     "enhance": "what sharing experts saves the enhancer, and costs",
     "ui": "many people at one browser UI",
+    "start": "how long a command takes, start-up included",
 }
-SCRIPTS = ("gpu", "full-size")  # compare no arms: each goes its own way
+SCRIPTS = ("gpu", "full-size", "start")  # each goes its own way
 HELP = "Measure: " + "; ".join(f"{name} ({what})" for name, what in BENCHES.items()) + "."
 OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from ..errors import BadRequest
 from ..media.names import free_name, output_folder, slug, suffix_for
@@ -62,11 +63,13 @@ def generate(
     json_file: options.JsonFile = None,
     enhance: options.Enhance = False,
     enhancer: options.EnhancerName = "demo",
+    here: options.Here = False,
     *,
     asked: dict[str, Any],
 ) -> None:
     from ..engine import Engine
     from .enhance import enhanced_fields
+    from .handover import engine_for
     from .work import Job, carry_out
 
     settings = Settings.from_environment()
@@ -86,10 +89,11 @@ def generate(
         check_writable(Path(str(output)).expanduser(), fields.get("num_frames") or _SEVERAL_FRAMES)
     else:
         suffix_for(format_name, fields.get("num_frames") or _SEVERAL_FRAMES)
-    engine = Engine(settings=settings)
     texts = [{"prompt": prompt, "original_prompt": None} for prompt in prompts] if prompts else [{}]
     wanted = [options.written_fields({**fields, **text}, settings) for text in texts]
+    engine = engine_for(wanted, settings, here or enhance, lambda say: console.print(Text(say, "dim"), soft_wrap=True))
     if enhance:
+        assert isinstance(engine, Engine), "captions are written here"
         wanted = enhanced_fields(engine, wanted, console, enhancer, asked.get("seed") or 0)
     plans = [engine.plan(request) for each in wanted for request in _seeded(each, count)]
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import BadRequest
-from ..fields import SIZE
+from ..fields import MACHINE, SIZE
 from ..request import OPTIONS, by_field, field_of
 from ..settings import Settings
 
@@ -21,6 +21,12 @@ _FIRST = ("output", "resume", "keep_order", "seed", "count", "steps", "guidance"
 
 CaptionSeed = Annotated[
     int | None, typer.Option("--seed", "-s", help="Whole number: another one finds other words. Default: 0.")
+]
+Here = Annotated[
+    bool,
+    typer.Option(
+        "--here", rich_help_panel=MACHINE, help="Work in this process, even where a browser UI runs on the same cache."
+    ),
 ]
 Format = Annotated[
     str | None,

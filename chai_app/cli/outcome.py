@@ -50,6 +50,13 @@ def _faster(reuse: Reuse, seconds: float) -> str:
     return f", {ratio:.1f}x faster than a full run" if ratio >= _NO_FASTER else ", no faster than a full run"
 
 
+def whole_time(report: Report) -> str:
+    """ "in all 2.1 s, a full run 3.4 s": with start-up and all, each."""
+    full = None if report.reuse is None else report.reuse.full_seconds
+    whole = f"in all {report.total_seconds:.1f} s"
+    return f"{whole}, a full run {report.total_seconds - report.making_seconds + full:.1f} s" if full else whole
+
+
 def _why_miss(reuse: Reuse) -> str:
     """The reason, or what came nearest and why it lost."""
     if reuse.candidates:

@@ -17,12 +17,13 @@ from rich.text import Text
 from ..errors import CannotWrite
 from ..files import check_folder, human_bytes, whole_file
 from ..request import GenerationRequest, Report
-from .outcome import reuse_line
+from .outcome import reuse_line, whole_time
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 STAGES = {
+    "wait": "waiting for its turn",
     "load": "loading the model",
     "text": "reading the prompt",
     "denoise": "denoising",
@@ -131,7 +132,7 @@ def print_result(console: Console, path: Path, size_bytes: int, request: Generat
         soft_wrap=True,
     )
     stages = "  ".join(f"[dim]{name}[/dim] {seconds:.1f} s" for name, seconds in report.seconds.items())
-    console.print(f"  {stages}  [dim]in all[/dim] {report.total_seconds:.1f} s", soft_wrap=True)
+    console.print(f"  {stages}  {whole_time(report)}", soft_wrap=True)
     for note in report.notes:
         console.print(Text("  note ", "yellow").append(note, "default"), soft_wrap=True)
 

@@ -18,6 +18,7 @@ from .. import STARTED
 from ..engine import Engine, Generation
 from ..errors import ChaiError
 from ..request import GenerationRequest, Plan, Report
+from .handover import HandedOver
 from .show import RunDisplay, print_result
 
 
@@ -35,7 +36,7 @@ Remark = Callable[[GenerationRequest, Report], str | None]
 
 
 def carry_out(
-    engine: Engine,
+    engine: Engine | HandedOver,
     jobs: Sequence[Job],
     console: Console,
     results: list[dict[str, Any]],

@@ -18,9 +18,9 @@ from ..media.pictures import small_moving_picture
 from ..models import Model
 from ..numbers import CountRange, count_likeness
 from ..opensora.sizes import latent_size
-from ..process import loading_turn
 from ..request import MOST_DONORS, GenerationRequest, Plan, Reuse
 from ..settings import CountGate, Settings
+from .libraries import import_libraries
 from .ordering import Role
 from .prompt_notes import entities_of
 
@@ -199,10 +199,10 @@ class Donors:
         is damaged is set aside, but not by a private run, which changes nothing."""
         if reuse.entry_id is None:
             return reuse, [], ()
-        with loading_turn():
-            import torch
+        import_libraries(self._settings)
+        import torch
 
-            from ..attention import Donor
+        from ..attention import Donor
 
         cache = self._opened(writes=not is_private)
         donors, here, problems, bytes_read = [], [], [], 0

@@ -17,6 +17,7 @@ from ..models.fingerprint import Stamp
 from ..models.mag_ratios import ratios_of
 from ..process import loading_turn
 from ..settings import Settings
+from .libraries import import_libraries, loading_leanly
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,8 @@ def choose_machine(device: str | None, dtype: str | None, offload: str | None) -
 
     Raises: BadRequest for a device that is not here, or offloading without a GPU to take the load from.
     """
-    import torch
+    with loading_turn():
+        import torch
 
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -103,9 +105,12 @@ def load(model: Model, machine: Machine, settings: Settings, on_reading: OnReadi
     with loading_turn(), memory_in_plain_words(machine, f"the model {model.name}", remedy):
         quantization = _int8_weights() if settings.text_encoder == "int8" else None
         notes = () if quantization is None else ("The text encoder's weights have 8 bits (CHAI_TEXT_ENCODER).",)
-        _import_what_runs()
+        import_libraries(settings)
         stamp = model.stamp()
-        with _beside(lambda given_up: fingerprint_of(model, settings, on_reading, given_up)) as fingerprint:
+        with (
+            _beside(lambda given_up: fingerprint_of(model, settings, on_reading, given_up)) as fingerprint,
+            loading_leanly(settings),
+        ):
             pipeline = _load_pipeline(model, machine, quantization, on_reading)
         if model.stamp() != stamp:
             raise ChaiError(f"The weights of {model.name} were changed while they were read: ask again.")
@@ -165,12 +170,6 @@ def memory_in_plain_words(machine: Machine, what: str, remedy: str) -> Iterator[
             )
         sentence = f"The memory of {machine.device} does not hold {what}: {remedy}{more}."
         raise ChaiError(sentence) from error
-
-
-def _import_what_runs() -> None:
-    """What a run imports beside its model, imported while it is this thread's turn."""
-    from ..attention import cache_attention  # noqa: F401
-    from ..opensora import cache_hooks  # noqa: F401
 
 
 def _load_pipeline(

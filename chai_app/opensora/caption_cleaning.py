@@ -78,6 +78,7 @@ _WORDS = _rules(
     (r"[\'\_,\-\:\-\+]$", ""),
     (r"^\.\S+$", ""),
 )
+_MARKUP = re.compile(r"[<&]")  # with neither, a text is its own text
 _WORD_JOINTS = re.compile(r"[-_]")
 
 
@@ -89,12 +90,14 @@ def clean_caption(text: str) -> str:
 
 def _clean_once(text: str) -> str:
     import ftfy
-    from bs4 import BeautifulSoup
 
     text = _apply(_LINKS, unquote_plus(text).strip().lower())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a caption looks like a file name or a link is what we are here for
-        text = BeautifulSoup(text, features="html.parser").text
+    if _MARKUP.search(text):
+        from bs4 import BeautifulSoup
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a caption looks like a file name or a link is what we are here for
+            text = BeautifulSoup(text, features="html.parser").text
     text = _apply(_SIGNS, text)
     if len(_WORD_JOINTS.findall(text)) > 3:  # a-name-of-a-file and not a hyphen or two
         text = _WORD_JOINTS.sub(" ", text)

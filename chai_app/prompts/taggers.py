@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..lean_import import lean_import
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -28,9 +30,13 @@ class TextBlobTagger:
     """TextBlob's pattern parser: a lexicon that comes with the package, and endings for what is not in it."""
 
     def __init__(self) -> None:
-        from textblob.en import parser
+        def load() -> Any:
+            from textblob.en import parser
 
-        self._parser = parser
+            return parser
+
+        # What textblob itself begins with is all of NLTK, of which the parser is no part.
+        self._parser = lean_import(load, bare=("textblob",))
 
     def tag(self, words: list[str]) -> list[str]:
         # Its lexicon is in lower case; a capital would make every unknown word a name.

@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +32,7 @@ MOST_FINISHED = 200
 MOST_WAITING = 1_000
 _MOST_CRASHES = 2
 _PREVIEW_SHARE = 0.1  # of the time between two steps that a preview may take
+_CLOSED = "The browser UI was closed before this video was made: ask again."
 _log = logging.getLogger("chai")
 
 
@@ -133,6 +135,7 @@ class JobQueue:
         self._file = None if file is None else JobsFile(file)
         self._jobs: list[Job] = [] if self._file is None else self._read(self._file)
         self._live: dict[str, Live] = {}
+        self._guests: dict[str, Future[Generation]] = {}
         self._is_closing = False
         self._worker = threading.Thread(target=self._work, name="jobs", daemon=True)
 
@@ -151,6 +154,9 @@ class JobQueue:
             self._changed.notify_all()
         if self._worker.is_alive():
             self._worker.join(timeout_s)
+        with self._changed:
+            for id in list(self._guests):
+                self._let_go(id)
         if self._private_folder is not None:
             self._private_folder.close()
         if self._file is not None:
@@ -198,7 +204,29 @@ class JobQueue:
             self._changed.wait_for(lambda: (job := self.job(id)) is None or job.is_finished, timeout_s)
             return self.job(id)
 
+    def wait_for_change(self, version: int, timeout_s: float) -> int:
+        """The version, once it is another than `version` or the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._version != version, timeout_s)
+            return self._version
+
     # Changing
+
+    def make(self, request: GenerationRequest) -> tuple[Job, Future[Generation]]:
+        """Let somebody who waits for it, and writes it himself, have a video in its turn.
+
+        The job is on the list until it is over, and in no file: nobody would want it after a crash. `cancel` stops it.
+        Args: request: as it was planned.
+        Returns: the job, and what will hold the video, or raise `Cancelled` or what went wrong.
+        """
+        job = Job(secrets.token_hex(16), request, created=self._clock())
+        with self._changed:
+            if self._is_closing:
+                raise ChaiError(_CLOSED)
+            made = self._guests[job.id] = Future()
+            self._jobs.append(job)
+            self._tell()
+        return job, made
 
     def submit(
         self,
@@ -243,6 +271,7 @@ class JobQueue:
                 self._live[id].cancel.set()
             else:
                 self._put(replace(job, state="cancelled", ended=self._clock()))
+                self._let_go(id)
             return True
 
     def move(self, id: str, places: int) -> bool:
@@ -263,6 +292,8 @@ class JobQueue:
         with self._changed:
             gone = [job for job in self._jobs if job.id in wanted and job.state != "running"]
             self._jobs = [job for job in self._jobs if job not in gone]
+            for job in gone:
+                self._let_go(job.id)
             self._tell(is_kept=True)
         for job in gone:
             if job.request.is_private and job.file is not None:
@@ -288,6 +319,7 @@ class JobQueue:
             with self._changed:
                 self._live.pop(job.id, None)
                 self._put(done)
+                self._let_go(job.id)
 
     def _carry_out(self, job: Job) -> Job:
         live = self._live[job.id]
@@ -307,7 +339,15 @@ class JobQueue:
             self._tell()
 
         try:
-            generation = self._engine.generate(job.request, progress, live.cancel, on_stage)
+            try:
+                generation = self._engine.generate(job.request, progress, live.cancel, on_stage)
+            except Exception as error:
+                if job.id in self._guests and not self._is_closing:
+                    self._guests[job.id].set_exception(error)
+                raise
+            if job.id in self._guests:
+                self._guests[job.id].set_result(generation)
+                return replace(job, state="done", ended=self._clock(), report=generation.report)
             on_stage("write")
             path = self.private_folder() / f"{job.id}.mp4" if job.request.is_private else self._path_for(job.request)
             written, report = generation.save(path)
@@ -347,6 +387,16 @@ class JobQueue:
         took = time.perf_counter() - now
         live.next_preview = now + took / _PREVIEW_SHARE
 
+    def _let_go(self, id: str) -> None:
+        """Take a job of somebody who waits for it off the list; if he has no video by now, he will not get one."""
+        made = self._guests.pop(id, None)
+        if made is None:
+            return
+        if not made.done():
+            made.set_exception(ChaiError(_CLOSED) if self._is_closing else Cancelled())
+        self._jobs = [job for job in self._jobs if job.id != id]
+        self._tell()
+
     def _next(self) -> Job | None:
         return next((job for job in self._jobs if job.state == "queued"), None)
 
@@ -367,7 +417,7 @@ class JobQueue:
         with self._changed:
             self._version += 1
             if is_kept and self._file is not None:
-                kept = [job for job in self._jobs if not job.request.is_private]
+                kept = [job for job in self._jobs if not job.request.is_private and job.id not in self._guests]
                 if self._is_closing:
                     kept = [replace(j, state="queued", started=None) if j.state == "running" else j for j in kept]
                 self._file.write([job.to_json() for job in kept])

@@ -15,6 +15,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+LOCK = "jobs.lock"
 _SCHEMA = 1
 _log = logging.getLogger("chai")
 
@@ -30,7 +31,7 @@ class JobsFile:
         self._lock: BinaryIO | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = path.with_suffix(".lock").open("ab")
+            self._lock = path.with_name(LOCK).open("ab")
         except OSError as error:
             raise CannotWrite(
                 f"{path.parent} cannot be written ({error.strerror}): set CHAI_HOME to another folder."
@@ -82,3 +83,16 @@ class JobsFile:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def is_locked(lock: Path) -> bool:
+    """Whether a program that runs holds the lock of a queue. Where there are no such locks, a file is taken for one."""
+    try:
+        with lock.open("rb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return fcntl is None

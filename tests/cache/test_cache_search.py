@@ -87,3 +87,16 @@ def test_pages_come_in_any_order_and_their_total_is_told(cache):
     assert [e.prompt for e in cache.entries(order="bytes", limit=2)] == ["moon", "reef"]
     assert cache.count() == len(prompts(cache)) == 4
     assert cache.count(Selection(prompt="e")) == 3
+
+
+def test_a_search_loads_no_embedder_for_what_entries_are_filed_under_nor_where_none_are(cache, monkeypatch):
+    asked = []
+    embed = type(cache.embedder).embed
+    monkeypatch.setattr(type(cache.embedder), "embed", lambda self, texts: asked.extend(texts) or embed(self, texts))
+    assert cache.search("tiger") == []
+    cache.insert(tiny_entry(cache, "one", phrase("red tiger")))
+    asked.clear()
+    assert cache.search(" Red  Tiger")[0].score == pytest.approx(1, abs=1e-3)
+    assert asked == []
+    assert cache.search("tiger")[0].text == "red tiger"
+    assert asked == ["tiger"]
