@@ -206,7 +206,7 @@ def test_every_wish_changes_the_video(shared):
         {"prompt": "a blue star"},
     ]
     for wish in wishes:
-        seen.add(shared.generate(GenerationRequest(**{**plain.to_json(), **wish})).report.latents_sha256)
+        seen.add(shared.generate(replace(plain, **wish)).report.latents_sha256)
     assert len(seen) == 1 + len(wishes)
 
 

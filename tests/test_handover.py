@@ -246,10 +246,10 @@ def test_a_door_without_the_secret_is_closed(site):
     url = note_of(site).url
     for act, headers in (("make", {}), ("plan", {"Authorization": "Bearer x"}), ("hello/x", {})):
         with pytest.raises(HTTPError, match="403"):
-            urlopen(Request(f"{url}/chai/{act}", b"{}", headers), timeout=NEVER)
+            urlopen(Request(f"{url}/handed-over/{act}", b"{}", headers), timeout=NEVER)
     foreign = {"Authorization": f"Bearer {note_of(site).secret}", "Origin": "http://evil.example"}
     with pytest.raises(HTTPError, match="403"):
-        urlopen(Request(f"{url}/chai/plan", b"{}", foreign), timeout=NEVER)
+        urlopen(Request(f"{url}/handed-over/plan", b"{}", foreign), timeout=NEVER)
 
 
 def test_words_of_errors_are_the_same(site):

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chai_app"
 
-GROUND = {"checks", "errors", "fields", "files", "lean_import", "presets", "process", "request", "settings"}
+GROUND = {"checks", "errors", "fields", "files", "presets", "process", "request", "settings"}
 SUBJECTS = {"attention", "cache", "enhance", "media", "models", "numbers", "opensora", "prompts"}
 DEMO = "demo"  # the bundled model: its world, training, measures
 ENGINE, SERVER = "engine", "server"

@@ -158,7 +158,7 @@ def test_too_many_donors_are_refused(engine_with):
     id = engine.generate(request()).report.reuse.stored_entry_id
     with pytest.raises(BadRequest, match="9 entries are too many to attend to: name 8 at most"):
         engine.plan(request(reuse=",".join([id] * 9)))
-    with pytest.raises(BadRequest, match=r"number of donors .* from 1 to 8, not 0"):
+    with pytest.raises(BadRequest, match=r"Donors at most must be .* from 1 to 8, not 0"):
         request(donors=0)
 
 

@@ -146,7 +146,7 @@ def test_a_library_that_cannot_do_without_a_package_gets_it(tmp_path):
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
 from importlib import import_module
-from chai_app.lean_import import lean_import
+from chai_app.process.lean_import import lean_import
 for name in ("caller", "heir", "picky"):
     sys.modules.pop("left", None)
     module = lean_import(lambda: import_module(name), aside=("left",))

@@ -21,7 +21,7 @@ from chai_app.server.note import Note, as_json
 
 from .studio import Studio
 
-DOOR = "/chai/"
+DOOR = "/handed-over/"
 _LONGEST_SILENCE_S = 0.5
 _PIECE_BYTES = 2**20
 _log = logging.getLogger("chai")

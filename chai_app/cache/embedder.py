@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks.only_data import check_only_data
 from ..errors import DamagedCheckpoint, MissingWeights
-from ..lean_import import lean_import
 from ..process import loading_turn
+from ..process.lean_import import lean_import
 
 if TYPE_CHECKING:
     import numpy as np

@@ -120,7 +120,7 @@ class _Answer:
         body = json.dumps(asdict(self._request)).encode()
         headers = {"Authorization": f"Bearer {self._note.secret}", "Content-Type": "application/json"}
         try:
-            self._connection.request("POST", f"/chai/{self._act}", body, headers)
+            self._connection.request("POST", f"/handed-over/{self._act}", body, headers)
             self._response = self._connection.getresponse()
         except BaseException:
             self._connection.close()
@@ -160,7 +160,7 @@ def _is_there(note: Note) -> bool:
     challenge = secrets.token_urlsafe(16)
     connection = http.client.HTTPConnection(note.host, note.port, timeout=_PROOF_WITHIN_S)
     try:
-        connection.request("GET", "/chai/hello", headers={"X-Chai-Challenge": challenge})
+        connection.request("GET", "/handed-over/hello", headers={"X-Chai-Challenge": challenge})
         answer = json.loads(connection.getresponse().read(1_000))
         return secrets.compare_digest(str(answer["proof"]), note.proof(challenge))
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):

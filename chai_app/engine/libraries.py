@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import cast
 
-from ..lean_import import lean_import, left_out
+from ..process.lean_import import lean_import, left_out
 from ..settings import Settings
 
 _NEVER_RUN = ("torch._dynamo", "torchao", "torchvision.ops", "xformers")

@@ -10,7 +10,7 @@ import importlib.util
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..lean_import import lean_import
+from ..process.lean_import import lean_import
 
 if TYPE_CHECKING:
     from spacy.language import Language

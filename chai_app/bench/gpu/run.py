@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def in_processes(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Every part by itself: an error of CUDA spoils all that its process still has to do."""
     end = time.monotonic() + 60 * options.minutes
-    path = os.pathsep.join(filter(None, (str(ROOT), *sys.path)))
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     # Libraries that look for a network wait long for none.
     environment = {"HF_HUB_OFFLINE": "1", **os.environ, "PYTHONPATH": path}
     for part in options.parts:

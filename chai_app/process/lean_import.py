@@ -22,7 +22,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType, SimpleNamespace, new_class
 from typing import Any, TypeVar
 
-from .process import loading_turn
+from . import loading_turn
 
 T = TypeVar("T")
 _COMPILER = "torch._dynamo"
