@@ -127,7 +127,7 @@ class Training:
         vae = AutoencoderKLOpenSora.from_pretrained(self._trained("vae"), torch_dtype=torch.float32).eval()
         weight = autoencoder.importance(vae, self._clips("train", BLOCK))
         model = transformer.Probed(transformer.new_transformer())
-        if self.start_from is not None:
+        if self.start_from is not None and (self.start_from / "transformer").is_dir():
             shipped = OpenSoraTransformer3DModel.from_pretrained(self.start_from / "transformer", dtype=torch.float32)
             model.transformer.load_state_dict(shipped.state_dict())
         stages = (
