@@ -83,3 +83,7 @@ main()
     )
     assert done.returncode == 0, done.stderr
     assert 'chai generate "a red balloon' in done.stdout and "app.py" not in done.stdout
+
+
+def test_no_shipped_config_says_where_it_was_made():
+    assert [path for path in (ROOT / "assets").rglob("*.json") if "_name_or_path" in path.read_text("utf-8")] == []

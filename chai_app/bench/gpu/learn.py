@@ -163,7 +163,7 @@ def learn(
     """
     import torch
 
-    from ...demo.learn.loop import generator_for, learning_rate
+    from ...demo.learn.loop import take_step
     from ...demo.learn.muon import optimizers_for
 
     end = time.monotonic() + time_s
@@ -206,19 +206,9 @@ def learn(
                 fits = step + math.floor((end - time.monotonic()) / pace)
                 settings = replace(settings, steps=min(most, fits))
             began = time.monotonic()
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, step)
-        loss, _ = loss_of(generator_for(settings, step))
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, settings.clip_norm)
-        for optimizer in optimizers:
-            optimizer.step()
-        decay = min(settings.ema_decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(average, [weight.detach() for weight in weights], 1 - decay)
+        figures = take_step(model, weights, optimizers, average, settings, step, loss_of)
         step += 1
-        recent.append(loss.item())
+        recent.append(figures["loss"])
         if step % 20 == 0:
             log.append((step, round(fmean(recent[-20:]), 5)))
         if time.monotonic() - saved > SAVE_EVERY_S:

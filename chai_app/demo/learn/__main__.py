@@ -113,7 +113,9 @@ class Training:
 
     def decoders(self) -> None:
         """May come at any time: latents stay what they are, so the transformer need not follow."""
-        model = AutoencoderKLOpenSora.from_pretrained(self._trained("vae"), torch_dtype=torch.float32)
+        begun = AutoencoderKLOpenSora.from_pretrained(self._trained("vae"), torch_dtype=torch.float32)
+        model = autoencoder.new_autoencoder()  # its config will not say where the other lay
+        model.load_state_dict(begun.state_dict())
         pixels = self._clips("train", self._count(TRAINING_CLIPS))
         settings = self._settings(autoencoder.DECODERS)
         loss_of = autoencoder.clip_loss(model, pixels, settings, with_encoder=False)

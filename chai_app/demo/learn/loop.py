@@ -97,6 +97,32 @@ def _share_gradients(parameters: list[nn.Parameter]) -> None:
         parameter.grad = piece.view(parameter.shape)
 
 
+def take_step(
+    model: nn.Module,
+    parameters: list[nn.Parameter],
+    optimizers: list[torch.optim.Optimizer],
+    average: list[Tensor],
+    settings: Settings,
+    step: int,
+    loss_of: LossOf,
+) -> dict[str, float]:
+    """One step of training, the moving average of the parameters with it, if one is kept. Returns: figures to log."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(settings, step)
+    loss, figures = loss_of(generator_for(settings, step))
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+    _share_gradients(parameters)
+    norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+    for optimizer in optimizers:
+        optimizer.step()
+    if average:
+        decay = min(settings.ema_decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+    return {"loss": loss.item(), "grad_norm": norm.item(), **figures}
+
+
 def train(
     name: str,
     folder: Path,
@@ -144,20 +170,7 @@ def train(
     recent: dict[str, list[float]] = {}
     model.train()
     for step in range(start, settings.steps):
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, step)
-        loss, figures = loss_of(generator_for(settings, step))
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        _share_gradients(parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-        for optimizer in optimizers:
-            optimizer.step()
-        if average:
-            decay = min(settings.ema_decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
-        for key, value in {"loss": loss.item(), "grad_norm": norm.item(), **figures}.items():
+        for key, value in take_step(model, parameters, optimizers, average, settings, step, loss_of).items():
             recent.setdefault(key, []).append(value)
         if (step + 1) % LOG_EVERY == 0:
             line = {"step": step + 1, "s": round(spent_s + time.perf_counter() - began, 1)}
