@@ -47,6 +47,7 @@ DONOR_LEVEL = 0.25  # the most noise that a donor is shown with
 SHARE_UNPROMPTED = 0.5  # of the donors are shown under no prompt
 SHARE_WITH_GIVEN_FRAMES = 0.15
 PROBE_WEIGHT = 0.1
+PADDED_TO = 16  # tokens of a batch's prompts, so that compiled blocks meet few sizes
 COVERED = 0.4  # a token whose square a thing covers by so much is asked which thing it is
 
 # What the probe says of a token, and of a whole picture: answers by question.
@@ -163,7 +164,14 @@ def flow_loss(
         pairs = 0 if known is None or has_given_frames else round(SHARE_OF_TAKERS * settings.batch_size)
         rows = _rows(len(specs), settings.batch_size, pairs, generator)
         texts = [with_unknown_words(caption(specs[row], random), random) for row in rows.tolist()]
-        tokens = tokenizer(texts, padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
+        tokens = tokenizer(
+            texts,
+            padding=True,
+            pad_to_multiple_of=PADDED_TO,
+            truncation=True,
+            max_length=MAX_LENGTH,
+            return_tensors="pt",
+        )
         with torch.no_grad():
             states = text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
         clean = torch.from_numpy(store.latents[rows.numpy()].astype(np.float32))  # (B, C, T, h, w)
