@@ -11,6 +11,12 @@ ACCELERATIONS = ("none", "first-block", "taylorseer", "pab", "fastercache", "tex
 """diffusers' techniques that reuse within a run what changes little from step to step; `opensora.acceleration` says
 how each is set."""
 
+RECIPES = ("paper", "trained")
+"""How a hit attends to its donor; `attention.RECIPES` says how each is made up."""
+
+KEEPING = ("trained",)
+"""Recipes by which a hit shows the donor's very thing or place again, not just one of that name (docs/reuse.md)."""
+
 FEWEST_TO_ACCELERATE = 5
 """Steps of a run from which on it can reuse what it computed: in fewer, too much changes from one to the next."""
 

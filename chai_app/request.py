@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from .checks import check_fields, check_text
 from .errors import BadRequest
 from .fields import GUIDING, MACHINE, MAIN, MODEL, REUSE, SIZE, Choice, Number, Option, Switch, Text, Whole, asked
-from .presets import ACCELERATIONS, DEFAULT_PRESET, FEWEST_TO_ACCELERATE, PRESETS, Preset
+from .presets import ACCELERATIONS, DEFAULT_PRESET, FEWEST_TO_ACCELERATE, PRESETS, RECIPES, Preset
 
 REUSE_MODES = ("auto", "full", "fast")
 MAX_SEED = 2**63 - 1
@@ -31,7 +31,8 @@ class RequestDefaults:
 
     Height and width are pixels, fps is frames per second of the finished video; start_level is a noise level.
     guidance_per_step limits the guidance scale of few steps: each of them goes so far that strong guidance overshoots.
-    acceleration is the technique that was measured not to cost the model's videos anything.
+    acceleration is the technique that was measured not to cost the model's videos anything; recipe is how the model
+    attends to donors best.
     """
 
     height: int = 240
@@ -44,6 +45,7 @@ class RequestDefaults:
     start_level: float = 1.0
     guidance_per_step: float | None = None
     acceleration: str = "none"
+    recipe: str = "paper"
 
     def few_step_guidance(self, steps: int) -> float:
         """The guidance scale of a hit, or of a fast run, of so many steps."""
@@ -144,6 +146,14 @@ class GenerationRequest:
     )
     fast_steps: int | None = asked(
         Whole("steps of a hit", "Denoising steps of a hit.", usual="the model's", panel=REUSE, least=1, most=1000)
+    )
+    recipe: str | None = asked(
+        Choice(
+            "recipe",
+            "How a hit attends to its donor. paper: the first block, in steps 2 to 4. trained: all blocks, in all "
+            "steps, for a model that learnt with donors.",
+            usual="the model's", panel=REUSE, choices=RECIPES,
+        )
     )
     start_level: float | None = asked(
         Number(
@@ -311,7 +321,8 @@ class Reuse:
     had, stored_entry_id, bytes read and written, and full_seconds, what full runs of this model and size usually take
     on this machine, without loading the model; None where too few are known.
     donors are all entries that were attended to, the one named above first, as entry_id, entry_prompt, wanted (the
-    phrases of the prompt that it serves), found and similarity.
+    phrases of the prompt that it serves), found and similarity. keeps are those phrases again where the video will show
+    the very thing or place of the donor, which a recipe has to bring about.
     """
 
     outcome: Literal["hit", "miss", "full", "fast"]
@@ -332,6 +343,13 @@ class Reuse:
     bytes_written: int = 0
     full_seconds: float | None = None
     donors: tuple[Mapping[str, Any], ...] = ()
+    keeps: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> str:
+        """What the video shows again: "this red fish and this reef"; empty where nothing is promised."""
+        *first, last = [f"this {phrase}" for phrase in self.keeps] or [""]
+        return f"{', '.join(first)} and {last}" if first else last
 
     @property
     def beginning(self) -> str | None:

@@ -108,6 +108,7 @@ class Plan(Node):
         AFTER,
         *widgets("--preset", "--adaptive-steps", "--loops"),
         ORIGINAL,
+        widget("--recipe"),
     )
     outputs = (
         Output(PLAN, "plan", "For the Sampler."),

@@ -100,7 +100,9 @@ def size_text(count: int) -> str:
 def _headline(reuse: Reuse) -> str:
     if reuse.outcome == "hit":
         if reuse.found and reuse.similarity is not None:
-            return f"HIT, {reuse.wanted} is {reuse.found} of #{(reuse.entry_id or '')[:8]} ({reuse.similarity:.2f})"
+            keeps = f"keeps {reuse.kept}: " if reuse.kept else ""
+            donor = f"{reuse.found} of #{(reuse.entry_id or '')[:8]} ({reuse.similarity:.2f})"
+            return f"HIT, {keeps}{reuse.wanted} is {donor}"
         return f"HIT, donor #{(reuse.entry_id or '')[:8]}"
     return {"miss": "MISS", "full": "FULL RUN", "fast": "FEW STEPS, no donor"}[reuse.outcome]
 

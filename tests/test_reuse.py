@@ -1,5 +1,6 @@
 """The second video is faster than the first: what the engine makes of the cache, on the tiny model."""
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,6 +52,30 @@ def test_a_prompt_that_shares_an_object_attends_to_the_earlier_video_in_fewer_st
     assert (second.reuse.wanted, second.reuse.found) == ("red ball", "red ball")
     assert second.reuse.similarity > 0.99
     assert second.reuse.bytes_read == first.report.reuse.bytes_written > 0
+
+
+def test_a_model_that_learnt_with_donors_keeps_the_very_thing_in_every_step(model_folder, cache, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "trained")
+    card = json.loads((folder / "chai.json").read_text())
+    card["defaults"]["recipe"] = "trained"
+    (folder / "chai.json").write_text(json.dumps(card))
+    engine = Engine(str(folder))
+    engine.generate(request())
+    plan = engine.plan(request(SECOND))
+    assert (plan.request.recipe, plan.reuse.keeps) == ("trained", ("red ball",))
+    made = engine.generate(request(SECOND)).report.reuse
+    assert (made.reused_steps, made.kept) == ((1, 2, 3), "this red ball")
+    paper = engine.generate(request(SECOND, recipe="paper")).report.reuse
+    assert (paper.reused_steps, paper.kept) == ((2, 3), "")
+    both = engine.plan(request("in the desert, a red ball")).reuse
+    assert both.kept in ("this red ball and this desert", "this desert and this red ball")
+    engine.close()
+
+
+def test_a_model_that_did_not_learn_with_donors_refuses_the_recipe_for_those_that_did(engine):
+    assert engine.plan(request()).request.recipe == "paper"
+    with pytest.raises(BadRequest, match="did not learn with donors, so the recipe trained is not for it"):
+        engine.plan(request(recipe="trained"))
 
 
 def test_a_prompt_that_shares_a_scene_hits_as_well_and_an_unrelated_one_misses(engine, cache):

@@ -15,7 +15,7 @@ from chai_app.errors import BadRequest, ChaiError
 from chai_app.fields import REUSE, Number, Option, Whole
 from chai_app.models import DEMO, find_model
 from chai_app.opensora.sizes import RESOLUTIONS, video_size
-from chai_app.presets import ACCELERATIONS, DEFAULT_PRESET, PRESETS
+from chai_app.presets import ACCELERATIONS, DEFAULT_PRESET, PRESETS, RECIPES
 from chai_app.request import OPTIONS, GenerationRequest, RequestDefaults
 
 from .enhancement import Enhancement, prompts_of
@@ -37,6 +37,11 @@ _ACCELERATION_WORDS = {
     "fastercache": "fastercache: attention and guidance are not computed at every step",
     "text-kv": "text-kv: attention to the text is prepared once",
     "magcache": "magcache: skip steps whose blocks would add nearly what they added before",
+}
+
+_RECIPE_WORDS = {
+    "paper": "paper: the first block looks at it, in steps 2 to 4",
+    "trained": "trained: all blocks look at it, in all steps; for models that learnt with donors",
 }
 
 
@@ -134,6 +139,14 @@ def build_settings(studio: Studio, form: Form) -> None:
             value="",
             label=f"{OPTIONS['acceleration'].title}: reuse within the run",
             elem_id="acceleration",
+            filterable=False,
+        )
+        recipe = OPTIONS["recipe"]
+        fields["recipe"] = gr.Dropdown(
+            [("as the model likes it", ""), *((_RECIPE_WORDS[name], name) for name in RECIPES)],
+            value="",
+            label=f"{recipe.title}: how a hit attends to its donor",
+            elem_id="recipe",
             filterable=False,
         )
         adaptive = OPTIONS["adaptive_steps"]

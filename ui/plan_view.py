@@ -84,7 +84,8 @@ def _chips(plan: Plan) -> Markup:
 def _sentence(plan: Plan) -> str:
     reuse, full = plan.reuse, plan.request.num_inference_steps
     if reuse.outcome == "hit":
-        return f"{reuse.steps} steps in place of {full}, with an earlier video as donor."
+        keeps = f"; the video keeps {reuse.kept}" if reuse.kept else ", with an earlier video as donor"
+        return f"{reuse.steps} steps in place of {full}{keeps}."
     if reuse.outcome == "fast":
         return f"{reuse.steps} steps without a donor."
     return f"{reuse.steps} steps."

@@ -62,6 +62,8 @@ def headline(report: Report) -> str:
         if not times:
             return f"A donor was found, but Cache Attention did not run: {report.steps} steps."
         what = f" for {reuse.wanted!r}" if reuse.wanted else ""
+        if reuse.kept:
+            return f"Kept {reuse.kept}: attended to an earlier video in {times} of {report.steps} steps."
         return f"Attended to an earlier video{what} in {times} of {report.steps} steps."
     why = reuse.why[0] if reuse.why else "Nothing was looked for."
     why = why.removeprefix("Miss: ")

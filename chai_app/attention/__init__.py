@@ -1,6 +1,9 @@
-"""Cache Attention: the first spatial self-attention attends to the latents of an earlier video."""
+"""Cache Attention: spatial self-attention also attends to the latents of an earlier video."""
 
-from .cache_attention import DEFAULT, PAPER, CacheAttentionProcessor, Recipe, Reuse, cache_attention
+from .cache_attention import PAPER, TRAINED, CacheAttentionProcessor, Recipe, Reuse, cache_attention
 from .donor import Donor
 
-__all__ = ["DEFAULT", "PAPER", "CacheAttentionProcessor", "Donor", "Recipe", "Reuse", "cache_attention"]
+RECIPES = {"paper": PAPER, "trained": TRAINED}
+"""By the names that requests give (`presets.RECIPES`)."""
+
+__all__ = ["PAPER", "RECIPES", "TRAINED", "CacheAttentionProcessor", "Donor", "Recipe", "Reuse", "cache_attention"]

@@ -37,8 +37,8 @@ class Recipe:
     """How an earlier video is attended to.
 
     Args:
-        steps: of the run, counted from 1.
-        blocks: spatial blocks, counted from 0.
+        steps: of the run, counted from 1; None for all.
+        blocks: spatial blocks, counted from 0; None for all.
         own_keys: whether the donor's keys and values replace the video's own, or join them, so that queries choose.
         through: how the donor's latents come to a block: straight from the embedding, which is all that the first block
             would see anyway; or through the blocks before it, under the prompt at hand, at the price of another pass
@@ -50,8 +50,8 @@ class Recipe:
     Raises: ValueError for a level outside 0 to 1, a step before 1, a block before 0, or a mask without own keys.
     """
 
-    steps: tuple[int, ...] = (2, 3, 4)
-    blocks: tuple[int, ...] = (0,)
+    steps: tuple[int, ...] | None = (2, 3, 4)
+    blocks: tuple[int, ...] | None = (0,)
     own_keys: Literal["replaced", "joined"] = "replaced"
     through: Literal["embedding", "blocks"] = "embedding"
     donor_level: float | None = None
@@ -62,15 +62,23 @@ class Recipe:
             raise ValueError(f"donor level {self.donor_level} must lie within 0 to 1")
         if self.masked and self.own_keys != "joined":
             raise ValueError(f"a mask needs own keys that are joined, not {self.own_keys}")
-        if any(step < 1 for step in self.steps) or any(block < 0 for block in self.blocks):
+        if any(step < 1 for step in self.steps or ()) or any(block < 0 for block in self.blocks or ()):
             raise ValueError(f"steps {self.steps} count from 1, blocks {self.blocks} from 0")
+
+    def is_due(self, step: int) -> bool:
+        """Whether a step, counted from 1, attends to donors."""
+        return self.steps is None or step in self.steps
+
+    def blocks_of(self, depth: int) -> tuple[int, ...]:
+        """The blocks that do, in a model of so many spatial blocks."""
+        return tuple(range(depth)) if self.blocks is None else self.blocks
 
 
 PAPER = Recipe()
 """arXiv 2602.16132, section 3: steps 2 to 4, the first spatial block, keys and values replaced, in both halves."""
 
-DEFAULT = PAPER
-"""How hits attend to their donors where nobody says otherwise (docs/reuse.md has the measurements)."""
+TRAINED = Recipe(steps=None, blocks=None, own_keys="joined", through="blocks", donor_level=0.1)
+"""For a model that learnt with donors (`demo.learn.partners`): every block sees them, in every step."""
 
 
 class CacheAttentionProcessor(OpenSoraAttnProcessor):
@@ -129,9 +137,9 @@ class Reuse(ModelHook):
 
     _is_stateful = True
 
-    def __init__(self, donors: Sequence[Donor], recipe: Recipe, first_sigma: float) -> None:
+    def __init__(self, donors: Sequence[Donor], recipe: Recipe, blocks: Sequence[int], first_sigma: float) -> None:
         super().__init__()
-        self.recipe, self._donors, self._first_sigma = recipe, donors, first_sigma
+        self.recipe, self._donors, self._blocks, self._first_sigma = recipe, donors, blocks, first_sigma
         self.steps_done = cast("list[int]", [])
         """Steps in which attention went to a donor, one run of the loop after the other."""
         self.calls = 0
@@ -163,7 +171,7 @@ class Reuse(ModelHook):
         if self._loop.step != self._step:  # the halves of a guidance batch may come in one call or in two
             self._step, self._is_counted = self._loop.step, False
         self._tokens = {}
-        if self._step in self.recipe.steps:
+        if self.recipe.is_due(self._step):
             self._tokens = self._lasting or self._tokens_of_donors(module, call)
             self.seen = self._seen_tokens(module, call["hidden_states"]) if self.recipe.masked else None
             moving = call.get("frame_mask")
@@ -178,7 +186,7 @@ class Reuse(ModelHook):
         assert self._noise is not None
         tokens_of = self._through_blocks if self.recipe.through == "blocks" else self._from_embedding
         by_donor = [tokens_of(model, donor.at(level, self._noise), level, call) for donor in self._donors]
-        tokens = {block: torch.cat([each[block] for each in by_donor], dim=1) for block in self.recipe.blocks}
+        tokens = {block: torch.cat([each[block] for each in by_donor], dim=1) for block in self._blocks}
         if self.recipe.donor_level is not None:
             self._lasting = tokens
         return tokens
@@ -188,9 +196,7 @@ class Reuse(ModelHook):
     ) -> Mapping[int, Tensor]:
         """Tokens (B*T, S, D) by block, straight from a donor's latents (B, C, T, h, w)."""
         size = {name: call[name] for name in ("fps", "height", "width") if name in call}
-        return {
-            block: model.attention_tokens(latents, 1000 * level, block=block, **size) for block in self.recipe.blocks
-        }
+        return {block: model.attention_tokens(latents, 1000 * level, block=block, **size) for block in self._blocks}
 
     def _through_blocks(
         self, model: OpenSoraTransformer3DModel, latents: Tensor, level: float, call: Mapping[str, Any]
@@ -258,11 +264,12 @@ def cache_attention(
     """
     donors = [donors] if isinstance(donors, Donor) else list(donors)
     depth = len(transformer.transformer_blocks) // 2
-    if not donors or any(block >= depth for block in recipe.blocks):
-        raise ValueError(f"{len(donors)} donors for blocks {recipe.blocks} of {depth}")
-    reuse = Reuse(donors, recipe, first_sigma)
+    blocks = recipe.blocks_of(depth)
+    if not donors or any(block >= depth for block in blocks):
+        raise ValueError(f"{len(donors)} donors for blocks {blocks} of {depth}")
+    reuse = Reuse(donors, recipe, blocks, first_sigma)
     with ExitStack() as restore:
-        for block in recipe.blocks:
+        for block in blocks:
             attn: Any = transformer.spatial_block(block).attn
             plain = attn.processor
             attn.set_processor(processor(reuse, block, plain))

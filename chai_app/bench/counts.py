@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ..attention import DEFAULT
+from ..attention import PAPER
 from ..cache import LatentCache
 from ..demo.captions import NOUNS
 from ..demo.judge import load_judge
@@ -37,7 +37,7 @@ from .warm import demo_engine, fingerprint, timed
 SEED = 29
 QUESTIONS = ("count", "object", "colour", "motion")
 _WORDS = ("a", "two", "three")
-RECIPES = {"default": DEFAULT} | {name: arm.how.recipe for name, arm in ABLATION.items() if arm.how.is_plain}
+RECIPES = {"default": PAPER} | {name: arm.how.recipe for name, arm in ABLATION.items() if arm.how.is_plain}
 ARMS = {"full": "no reuse", "off": "gate off", "equal": "equal counts only", "on": "gate on"}
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..attention import DEFAULT, PAPER
+from ..attention import PAPER
 from .journal import Journal, Sample
 from .measures import QUESTIONS, difference
 from .plots import draw_quality
@@ -25,7 +25,7 @@ from .runner import Arm, Bench, Column, Row, by_arm, in_turns, interval, points
 from .warm import STAGES, Warm, compared, few, fingerprint, full, steps_options
 from .worlds import SEED
 
-RECIPES = {"default": DEFAULT, "paper": PAPER}
+RECIPES = {"paper": PAPER}
 ALLOWED_LOSS = 0.005
 """Half a point of the judge's score."""
 
@@ -41,7 +41,7 @@ def options(parser: ArgumentParser) -> None:
         help="noise that few steps begin with, beside 1",
     )
     parser.add_argument("--guidance", type=float, nargs="+", help="of few steps; what suits their number if left out")
-    parser.add_argument("--recipe", choices=RECIPES, default="default", help="how hits attend to their donors")
+    parser.add_argument("--recipe", choices=RECIPES, default="paper", help="how hits attend to their donors")
 
 
 def settings(options: Namespace) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def run(options: Namespace, journal: Journal) -> None:
     run_arms(journal, options.prompts, options.full_steps, RECIPES[options.recipe])
 
 
-def run_arms(journal: Journal, prompts: int, full_steps: int, recipe: Any = DEFAULT) -> None:
+def run_arms(journal: Journal, prompts: int, full_steps: int, recipe: Any = PAPER) -> None:
     """All arms of the journal's settings on each prompt, over a cache in which each finds a donor."""
     arms = arms_of(journal.settings)
     with tempfile.TemporaryDirectory() as home:

@@ -29,6 +29,7 @@ _SETTLED_BY_A_RUN = frozenset(
         "fast_guidance_scale",
         "adaptive_steps",
         "donors",
+        "recipe",
         "is_private",
         "original_prompt",
         "device",

@@ -32,15 +32,15 @@ def reuse_line(report: Report) -> str:
 
 
 def donors_line(reuse: Reuse) -> str:
-    """ "red balloon from #6940f718, 0.94"; of several donors, each with what it gives."""
+    """ "red balloon from #6940f718, 0.94"; of several donors, each with what it gives. "this red balloon" is kept."""
     donors = reuse.donors or ({"entry_id": reuse.entry_id, "found": reuse.found, "similarity": reuse.similarity},)
-    return " and ".join(_donor(donor) for donor in donors)
+    return " and ".join(_donor(donor, "this " if reuse.keeps else "") for donor in donors)
 
 
-def _donor(donor: Mapping[str, Any]) -> str:
+def _donor(donor: Mapping[str, Any], this: str) -> str:
     if not donor.get("found"):
         return f"{short(donor['entry_id'])}, chosen by name"
-    return f"{donor['found']} from {short(donor['entry_id'])}, {donor['similarity']:.2f}"
+    return f"{this}{donor['found']} from {short(donor['entry_id'])}, {donor['similarity']:.2f}"
 
 
 def _faster(reuse: Reuse, seconds: float) -> str:

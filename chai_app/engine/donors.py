@@ -18,6 +18,7 @@ from ..media.pictures import small_moving_picture
 from ..models import Model
 from ..numbers import CountRange, count_likeness
 from ..opensora.sizes import latent_size
+from ..presets import KEEPING
 from ..request import MOST_DONORS, GenerationRequest, Plan, Reuse
 from ..settings import CountGate, Settings
 from .libraries import import_libraries
@@ -167,6 +168,8 @@ class Donors:
             lookup_ms=sum(decision.lookup_ms for decision in decisions),
         )
         chosen = [decision.chosen for decision in decisions if decision.chosen is not None]
+        if request.recipe in KEEPING:
+            reuse = replace(reuse, keeps=tuple(phrase for c in chosen for phrase in (c.wanted, *_others(c))))
         return self._hit(
             reuse,
             [
@@ -219,7 +222,8 @@ class Donors:
             here.append(told)
             bytes_read += entry.bytes
         if problems and here:
-            reuse = self._hit(reuse, here)
+            keeps = {phrase for told in here for phrase in told["wanted"]} & set(reuse.keeps)
+            reuse = replace(self._hit(reuse, here), keeps=tuple(each for each in reuse.keeps if each in keeps))
         return replace(reuse, bytes_read=bytes_read), donors, tuple(problems)
 
     def record(self, generation: Generation) -> tuple[Reuse, str | None]:

@@ -62,8 +62,8 @@ class Engine:
     """Plans requests and carries them out.
 
     model, device, dtype and offload are for requests that leave them open; None lets the machine decide. recipe is how
-    hits attend to their donors; None is the default one. memory_host is the program that this one is a guest of, where
-    that program moves models in and out of memory. on_reading hears of weights that are read, as they are.
+    hits attend to their donors; None is what the request says. memory_host is the program that this one is a guest of,
+    where that program moves models in and out of memory. on_reading hears of weights that are read, as they are.
     """
 
     def __init__(
@@ -113,6 +113,8 @@ class Engine:
                 f"MagCache has no figures for {name}: run {PROGRAM} bench magcache --model {name} --save, or choose "
                 f"first-block."
             )
+        if request.recipe == "trained" and model.defaults.recipe != "trained":
+            raise BadRequest(f"{name} did not learn with donors, so the recipe trained is not for it: choose paper.")
         earlier_frames, notes = look_at_start(request)
         check_room(request, model, earlier_frames)
         with self._donors_for(model) as donors:

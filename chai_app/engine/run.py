@@ -91,7 +91,7 @@ class Run:
 
         Args:
             donors: earlier videos' latents to attend to; of several, keys and values are joined.
-            recipe: how; None is the default one.
+            recipe: how; None is the one that the request names.
         Raises: Cancelled if stopped; ChaiError, in the words for the person.
         """
         self._enter("load")
@@ -129,7 +129,7 @@ class Run:
         the donors did for them."""
         import torch
 
-        from ..attention import DEFAULT, cache_attention
+        from ..attention import RECIPES, cache_attention
         from ..opensora.acceleration import accelerated
 
         pipeline, start = loaded.pipeline, read_start(request)
@@ -149,11 +149,10 @@ class Run:
         self._tell(0, total_steps, None)
         with ExitStack() as stack:
             stack.enter_context(accelerated(pipeline, self.plan.acceleration, steps, loaded.mag_ratios))
-            reuse = (
-                None
-                if not donors
-                else stack.enter_context(cache_attention(pipeline.transformer, donors, recipe or DEFAULT, level))
-            )
+            reuse = None
+            if donors:
+                recipe = recipe or RECIPES[request.recipe or "paper"]
+                reuse = stack.enter_context(cache_attention(pipeline.transformer, donors, recipe, level))
             output = pipeline(
                 prompt=request.prompt,
                 negative_prompt=request.negative_prompt,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from attention_kit import LEVELS, SIZE, Mirror, difference, latents, run, show_itself, text
 
-from chai_app.attention import PAPER, Donor, Recipe, cache_attention
+from chai_app.attention import PAPER, TRAINED, Donor, Recipe, cache_attention
 from chai_app.attention.donor import resampled
 from chai_app.opensora.acceleration import accelerated
 
@@ -300,6 +300,14 @@ def test_for_a_technique_that_skips_work_the_donors_pass_is_no_step_of_the_run(m
     assert ran_reused - reuse.extra_passes == ran_plain
     for a, b in zip(plain, reused, strict=True):
         torch.testing.assert_close(b, a, atol=2e-5, rtol=1e-4)
+
+
+def test_a_recipe_that_names_no_blocks_and_no_steps_means_all_of_them(model):
+    blocks, steps = len(model.transformer_blocks) // 2, len(LEVELS)
+    with cache_attention(model, Donor(clean=latents(2)), TRAINED) as reuse:
+        run(model, latents(1))
+    assert (reuse.steps_done, reuse.calls) == (list(range(1, steps + 1)), steps * blocks)
+    assert reuse.extra_passes == 1
 
 
 JOINED = Recipe(steps=(2, 3), blocks=(1,), own_keys="joined", through="blocks", donor_level=0.1)

@@ -54,7 +54,7 @@ def test_the_seed_is_drawn_anew_after_each_run(pack):
 # In the order in which they came: a saved graph keeps its widgets by place, so a new one is the last.
 WIDGETS = {
     "CHAI_PromptToVideo": "prompt model seed width height num_frames fps steps guidance reuse preset",
-    "CHAI_Plan": "prompt width height num_frames fps reuse donors preset adaptive_steps num_loops",
+    "CHAI_Plan": "prompt width height num_frames fps reuse donors preset adaptive_steps num_loops recipe",
     "CHAI_Sampler": "seed steps fast_steps guidance negative_prompt width height num_frames start_level acceleration "
     "aesthetic_score motion_score camera_motion",
     "CHAI_EnhancePrompt": "prompt seed enhancer folder lynx",
