@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from chai_app.attention import DEFAULT, PAPER
+from chai_app.attention import PAPER
 from chai_app.bench.ablation import BASE, Batch, rows
 from chai_app.bench.arms import ARMS
 from chai_app.bench.runner import run
@@ -25,7 +25,7 @@ def test_the_arms_differ_from_one_another_and_hold_the_paper_and_its_ends():
     assert len({arm.how for arm in arms}) == len(arms)
     assert ARMS["paper"].how.recipe == PAPER
     assert ARMS["paper"].how.kind == "steps"
-    assert DEFAULT in {arm.how.recipe for arm in arms}
+    assert PAPER in {arm.how.recipe for arm in arms}
     assert {"shares nothing", "the answer itself", BASE} <= set(ARMS)
 
 
