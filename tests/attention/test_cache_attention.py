@@ -12,6 +12,20 @@ from chai_app.attention.donor import resampled
 from chai_app.opensora.acceleration import accelerated
 
 
+def test_a_donor_that_hears_no_prompt_is_worked_out_once_for_both_halves_of_guidance(model):
+    start, states = latents(1), torch.cat([text(), -text()])
+    rows = []
+    handle = model.transformer_blocks[0].register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    with cache_attention(model, Donor(clean=latents(2)), JOINED):
+        both = run(model, torch.cat([start, start]), states=states)
+    handle.remove()
+    assert rows == [2, 1, 2, 2, 2, 2]
+    for half, said in enumerate((text(), -text())):
+        with cache_attention(model, Donor(clean=latents(2)), JOINED):
+            alone = run(model, start, states=said)
+        torch.testing.assert_close(both[1][half], alone[1][0], atol=2e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("through", ["embedding", "blocks"])
 @pytest.mark.parametrize("own_keys", ["replaced", "joined"])
 def test_a_donor_equal_to_the_current_latents_changes_nothing(model, own_keys, through):
