@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
@@ -53,7 +54,7 @@ class RequestDefaults:
         return min(self.guidance_scale, limit)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GenerationRequest:
     """One video to be made. None stands for the model's (or the machine's) own choice.
 
@@ -239,25 +240,24 @@ class GenerationRequest:
         has_start = self.image is not None or self.extend is not None or self.num_loops > 1
         return not has_start or self.reuse not in (None, *REUSE_MODES)
 
-    def resolved(self, defaults: RequestDefaults) -> Self:
-        """The same request with every None that `defaults` or the preset knows about filled in; the seed is left as it
-        is."""
+    def resolved(self, defaults: RequestDefaults) -> ResolvedRequest:
+        """The same request with every None filled in that `defaults` or the preset knows about, and a seed."""
         preset = self.preset or DEFAULT_PRESET
         known = {f.name: getattr(defaults, f.name) for f in fields(defaults)} | _of_preset(PRESETS[preset], defaults)
         del known["guidance_per_step"]
         known["fast_guidance_scale"] = self.guidance_scale
         if self.guidance_scale is None:
             known["fast_guidance_scale"] = defaults.few_step_guidance(self.fast_steps or known["fast_steps"])
-        missing = {name: value for name, value in known.items() if getattr(self, name) is None}
-        return replace(self, **missing, preset=preset)
+        known |= {"preset": preset, "seed": secrets.randbelow(2**32)}
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return ResolvedRequest(**known | given)
 
-    def with_fast_steps(self, steps: int) -> Self:
-        """The same resolved request with other steps for a hit; with more of them its guidance grows, up to that of a
-        full run."""
-        assert self.fast_steps and self.fast_guidance_scale is not None, "not resolved"
-        most = max(self.fast_guidance_scale, self.guidance_scale or 0.0)
-        guidance = min(most, self.fast_guidance_scale * max(1.0, steps / self.fast_steps))
-        return replace(self, fast_steps=steps, fast_guidance_scale=guidance)
+    def __eq__(self, other: object) -> bool:
+        """By what they say: one in which all was settled equals one that left nothing open."""
+        return isinstance(other, GenerationRequest) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).items()))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by the names of the options, ready for `json.dumps`; `from_json` gives an equal request back."""
@@ -272,6 +272,39 @@ class GenerationRequest:
         if not isinstance(values, Mapping):
             raise BadRequest(f"A request is a JSON object with a prompt, not {type(values).__name__}.")
         return cls(**{"prompt": "", **by_field(values)})
+
+
+@dataclass(frozen=True, eq=False)
+class ResolvedRequest(GenerationRequest):
+    """A request that leaves nothing open of how its video is made, but for the machine: it repeats exactly."""
+
+    _: KW_ONLY
+    seed: int
+    num_inference_steps: int
+    guidance_scale: float
+    fast_guidance_scale: float
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    fast_steps: int
+    start_level: float
+    preset: str
+    acceleration: str
+    recipe: str
+
+    def __post_init__(self) -> None:
+        for name in ResolvedRequest.__annotations__.keys() & OPTIONS:
+            if getattr(self, name) is None:
+                raise BadRequest(f"{OPTIONS[name].title} is left open in a request in which all should be settled.")
+        super().__post_init__()
+
+    def with_fast_steps(self, steps: int) -> Self:
+        """The same request with other steps for a hit; with more of them its guidance grows, up to that of a full
+        run."""
+        most = max(self.fast_guidance_scale, self.guidance_scale)
+        guidance = min(most, self.fast_guidance_scale * max(1.0, steps / self.fast_steps))
+        return replace(self, fast_steps=steps, fast_guidance_scale=guidance)
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -310,17 +343,14 @@ def by_field(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Reuse:
-    """Whether an earlier video helps to make one, and why.
+class Decision:
+    """Whether an earlier video is to help to make one, and why.
 
     outcome is hit, miss, full or fast (the last two: nothing was looked for); steps are the denoising steps that
     follow from it. entry_id and entry_prompt name the donor; wanted is the phrase of the prompt that found it, found
     the donor's own, similarity their cosine times the likeness of the counts. why are sentences for the person,
-    candidates every entry that was considered.
-    What a run adds: reused_steps (counted from 1), start_level if it began below all noise, the guidance_scale that it
-    had, stored_entry_id, bytes read and written, and full_seconds, what full runs of this model and size usually take
-    on this machine, without loading the model; None where too few are known.
-    donors are all entries that were attended to, the one named above first, as entry_id, entry_prompt, wanted (the
+    candidates every entry that was considered; bytes_read are those of the donors' latents, once they are in memory.
+    donors are all entries that are attended to, the one named above first, as entry_id, entry_prompt, wanted (the
     phrases of the prompt that it serves), found and similarity. keeps are those phrases again where the video will show
     the very thing or place of the donor, which a recipe has to bring about.
     """
@@ -335,21 +365,47 @@ class Reuse:
     lookup_ms: float = 0.0
     why: tuple[str, ...] = ()
     candidates: tuple[Mapping[str, Any], ...] = ()
-    reused_steps: tuple[int, ...] = ()
-    start_level: float | None = None
-    guidance_scale: float | None = None
-    stored_entry_id: str | None = None
-    bytes_read: int = 0
-    bytes_written: int = 0
-    full_seconds: float | None = None
     donors: tuple[Mapping[str, Any], ...] = ()
     keeps: tuple[str, ...] = ()
+    bytes_read: int = 0
 
     @property
     def kept(self) -> str:
         """What the video shows again: "this red fish and this reef"; empty where nothing is promised."""
         *first, last = [f"this {phrase}" for phrase in self.keeps] or [""]
         return f"{', '.join(first)} and {last}" if first else last
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The outcome in `values`; fields that this version does not know are passed over.
+
+        Raises: TypeError for a value that makes no sense.
+        """
+        known: dict[str, Any] = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        check_fields(cls, known)
+        for told in (*known.get("candidates", ()), *known.get("donors", ())):
+            _check_told(told)
+        lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**known | lists)
+
+
+@dataclass(frozen=True)
+class Reuse(Decision):
+    """What a run did with the decision: reused_steps (counted from 1), start_level if it began below all noise, the
+    guidance_scale that it had, the entry that it left behind, and full_seconds, what full runs of this model and size
+    usually take on this machine, without loading the model; None where too few are known."""
+
+    reused_steps: tuple[int, ...] = ()
+    start_level: float | None = None
+    guidance_scale: float | None = None
+    stored_entry_id: str | None = None
+    bytes_written: int = 0
+    full_seconds: float | None = None
+
+    @classmethod
+    def of(cls, decision: Decision, **did: Any) -> Self:
+        """What came of `decision`."""
+        return cls(**vars(decision) | did)
 
     @property
     def beginning(self) -> str | None:
@@ -369,19 +425,6 @@ class Reuse:
             donors=tuple({name: donor[name] for name in own if name in donor} for donor in self.donors),
         )
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The outcome in `values`; fields that this version does not know are passed over.
-
-        Raises: TypeError for a value that makes no sense.
-        """
-        known: dict[str, Any] = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        check_fields(cls, known)
-        for told in (*known.get("candidates", ()), *known.get("donors", ())):
-            _check_told(told)
-        lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
-        return cls(**known | lists)
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -390,9 +433,9 @@ class Plan:
     request is resolved, seed and donor included. notes are sentences for the person.
     """
 
-    request: GenerationRequest
+    request: ResolvedRequest
     notes: tuple[str, ...] = ()
-    reuse: Reuse = field(default_factory=lambda: Reuse("full", 0))
+    reuse: Decision = field(default_factory=lambda: Decision("full", 0))
 
     @property
     def acceleration(self) -> str:

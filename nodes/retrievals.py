@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..chai_app.engine import Engine
-    from ..chai_app.request import GenerationRequest, Reuse
+    from ..chai_app.request import Decision, GenerationRequest, Reuse
     from .definition import Call
 
 _NODES_REMEMBERED = 512
@@ -26,7 +26,7 @@ _QUESTIONS_REMEMBERED = 16  # of one node: a list of prompts over a wire asks on
 Found = tuple[str, tuple[str, ...]]  # outcome, ids of donors
 
 
-def found_by(reuse: Reuse) -> Found:
+def found_by(reuse: Decision) -> Found:
     """What matters about an outcome: with the same donors the same video is made."""
     donors = tuple(str(donor["entry_id"]) for donor in reuse.donors)
     return reuse.outcome, donors or ((reuse.entry_id,) if reuse.entry_id else ())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..chai_app.cache import Stats
-    from ..chai_app.request import GenerationRequest, Plan, Report, Reuse
+    from ..chai_app.request import Decision, GenerationRequest, Plan, Report
     from .browse import Shown
 
 _CANDIDATES_SHOWN = 4
@@ -48,7 +48,7 @@ def report_text(request: GenerationRequest, report: Report) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
 
 
-def candidates(reuse: Reuse) -> list[str]:
+def candidates(reuse: Decision) -> list[str]:
     """The entries that were considered, with what spoke against them."""
     lines = []
     for each in reuse.candidates[:_CANDIDATES_SHOWN]:
@@ -97,7 +97,7 @@ def size_text(count: int) -> str:
     return f"{size:.1f} {unit}" if size < 9.95 and unit != "B" else f"{size:.0f} {unit}"
 
 
-def _headline(reuse: Reuse) -> str:
+def _headline(reuse: Decision) -> str:
     if reuse.outcome == "hit":
         if reuse.found and reuse.similarity is not None:
             keeps = f"keeps {reuse.kept}: " if reuse.kept else ""

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from chai_app.engine import Engine
-from chai_app.engine.ordering import Role, arrange
+from chai_app.engine.ordering import Standing, arrange
 from chai_app.request import GenerationRequest
 from chai_app.settings import BUNDLED_MODELS
 
-MISS = Role(is_hit=False, can_be_served=True, feeds=True)
-PRIVATE = Role(is_hit=False, can_be_served=True, feeds=False)
-FORCED = Role(is_hit=False, can_be_served=False, feeds=True)
-HIT = Role(is_hit=True, can_be_served=False, feeds=False)
+MISS = Standing(is_hit=False, can_be_served=True, feeds=True)
+PRIVATE = Standing(is_hit=False, can_be_served=True, feeds=False)
+FORCED = Standing(is_hit=False, can_be_served=False, feeds=True)
+HIT = Standing(is_hit=True, can_be_served=False, feeds=False)
 
 
 def order_of(roles, *pairs, covers=()):

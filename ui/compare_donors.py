@@ -69,7 +69,10 @@ def donor_panel(studio: Studio, jobs: Sequence[Job], words: str) -> Markup:
 def _fitting(studio: Studio, request: GenerationRequest, words: str) -> list[tuple[Entry, float | None]]:
     """Entries that can be donors of a request, with their likeness to its prompt where that was asked for."""
     model = find_model(request.model or studio.model, studio.settings)
-    fingerprint, shape = model.fingerprint(studio.settings), shape_of(request, model, may_start=True)
+    fingerprint, shape = (
+        model.fingerprint(studio.settings),
+        shape_of(request.resolved(model.defaults), model, may_start=True),
+    )
     if shape is None:
         raise BadRequest("A video that goes on from another, or in several loops, attends to no donor.")
     ranked: list[tuple[Entry, float | None]] = []

@@ -84,7 +84,7 @@ TRAINED = Recipe(steps=None, blocks=None, own_keys="joined", through="blocks", d
 class CacheAttentionProcessor(OpenSoraAttnProcessor):
     """Self-attention of one block: to the donor in the steps of the recipe, the plain one in all others."""
 
-    def __init__(self, reuse: Reuse, block: int, plain: OpenSoraAttnProcessor) -> None:
+    def __init__(self, reuse: Attending, block: int, plain: OpenSoraAttnProcessor) -> None:
         self.reuse, self.block = reuse, block
         self._attention_backend = plain._attention_backend
 
@@ -128,7 +128,7 @@ class _Loop(StateManager):
         self.step = 1 + (0 if context is None else context.step_index or 0)
 
 
-class Reuse(ModelHook):
+class Attending(ModelHook):
     """What one run with donors knows: the step it is in, what blocks are shown there, and what has been done.
 
     What has been done is counted where attention goes to a donor: a technique that reuses within the run may have
@@ -258,7 +258,7 @@ def cache_attention(
     recipe: Recipe = PAPER,
     first_sigma: float = 1.0,
     processor: type[CacheAttentionProcessor] = CacheAttentionProcessor,
-) -> Iterator[Reuse]:
+) -> Iterator[Attending]:
     """Within the block, the transformer attends to earlier videos; however the block ends, it is itself again.
 
     Args:
@@ -272,7 +272,7 @@ def cache_attention(
     blocks = recipe.blocks_of(depth)
     if not donors or any(block >= depth for block in blocks):
         raise ValueError(f"{len(donors)} donors for blocks {blocks} of {depth}")
-    reuse = Reuse(donors, recipe, blocks, first_sigma)
+    reuse = Attending(donors, recipe, blocks, first_sigma)
     with ExitStack() as restore:
         for block in blocks:
             attn: Any = transformer.spatial_block(block).attn

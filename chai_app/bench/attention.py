@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..attention import PAPER, Donor, Reuse, cache_attention
+from ..attention import PAPER, Attending, Donor, cache_attention
 from ..demo.objects import PAINT
 from ..opensora.attention import OpenSoraSelfAttention
 from .journal import Journal, Sample
@@ -38,7 +38,7 @@ COVERED = 0.15  # share of a cell's pixels that make it a cell of the object
 
 
 @contextmanager
-def weights_of(reuse: Reuse, attn: OpenSoraSelfAttention, block: int = 0) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def weights_of(reuse: Attending, attn: OpenSoraSelfAttention, block: int = 0) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Within the block, note for each call of `reuse` the softmax over the donor's tokens, and over the own ones.
 
     Yields: a list that grows by (theirs (B*T, S, M), own (B*T, S, S)), means over the heads.

@@ -75,7 +75,7 @@ def batch(
 ) -> None:
     from ..engine import Engine
     from .enhance import enhanced_fields
-    from .work import Job, carry_out
+    from .work import PlannedVideo, carry_out
 
     settings = Settings.from_environment()
     console = console_for(json_file)
@@ -85,7 +85,7 @@ def batch(
         raise BadRequest(f"There is no folder {output}: make it first, or name another with -o.")
 
     engine = Engine(settings=settings)
-    jobs: list[Job] = []
+    jobs: list[PlannedVideo] = []
     taken: set[Path] = set()
     num_lines = num_there = 0
     lines = [
@@ -110,7 +110,7 @@ def batch(
         except ChaiError as error:
             raise type(error)(f"Line {number} of {file}: {error}") from error
         taken.add(path)
-        jobs.append(Job(plan, path, number))
+        jobs.append(PlannedVideo(plan, path, number))
     if not num_lines:
         raise BadRequest(f"{file} holds no prompt: write one per line.")
 

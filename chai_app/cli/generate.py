@@ -70,7 +70,7 @@ def generate(
     from ..engine import Engine
     from .enhance import enhanced_fields
     from .handover import engine_for
-    from .work import Job, carry_out
+    from .work import PlannedVideo, carry_out
 
     settings = Settings.from_environment()
     console = console_for(json_file)
@@ -107,7 +107,7 @@ def generate(
             path = free_name(folder / name, num_frames, taken)
         taken.add(path)
         check_writable(path, num_frames)
-        jobs.append(Job(plan, path))
+        jobs.append(PlannedVideo(plan, path))
 
     def remark(request: GenerationRequest, report: Report) -> str | None:
         return None if pattern is None or request != pattern[0] else _compared(pattern[1], report, str(like))

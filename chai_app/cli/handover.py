@@ -18,7 +18,7 @@ from ..engine import Engine, Generation, OnStage, Progress
 from ..engine.loading import OnReading
 from ..errors import Cancelled, ChaiError
 from ..models import DEMO
-from ..request import GenerationRequest, Plan, Report, Reuse
+from ..request import Decision, GenerationRequest, Plan, Report, ResolvedRequest
 from ..server.note import Note, whole_name
 from ..settings import Settings
 
@@ -59,8 +59,8 @@ class HandedOver:
             try:
                 with _Answer(self._note, "plan", request) as answer:
                     told = answer.line()["plan"]
-                reuse = Reuse.from_json(told["reuse"])
-                return Plan(GenerationRequest.from_json(told["request"]), tuple(told["notes"]), reuse)
+                reuse = Decision.from_json(told["reuse"])
+                return Plan(ResolvedRequest.from_json(told["request"]), tuple(told["notes"]), reuse)
             except (OSError, http.client.HTTPException, KeyError, TypeError, ValueError):
                 pass
         return self._here().plan(request)
@@ -101,7 +101,7 @@ class HandedOver:
         waited = time.perf_counter() - started - report.total_seconds
         report = replace(report, seconds={"wait": max(waited, 0.0), **report.seconds})
         no_latents = cast("Tensor", None)  # they are in the server's cache, and no file holds any
-        return Generation(GenerationRequest.from_json(made["request"]), frames, no_latents, made["fps"], report)
+        return Generation(ResolvedRequest.from_json(made["request"]), frames, no_latents, made["fps"], report)
 
     def _here(self) -> Engine:
         if self._engine is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..request import Report, Reuse
+from ..request import Decision, Report, Reuse
 
 _SHORT_ID = 8  # as many digits as cache ls prints
 _NO_FASTER = 1.05
@@ -31,7 +31,7 @@ def reuse_line(report: Report) -> str:
     return f"{reuse.outcome}: {why[:1].lower()}{why[1:]}: {took}{kept}" if why else f"{reuse.outcome}: {took}{kept}"
 
 
-def donors_line(reuse: Reuse) -> str:
+def donors_line(reuse: Decision) -> str:
     """ "red balloon from #6940f718, 0.94"; of several donors, each with what it gives. "this red balloon" is kept."""
     donors = reuse.donors or ({"entry_id": reuse.entry_id, "found": reuse.found, "similarity": reuse.similarity},)
     return " and ".join(_donor(donor, "this " if reuse.keeps else "") for donor in donors)

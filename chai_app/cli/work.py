@@ -23,7 +23,7 @@ from .show import RunDisplay, print_result
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedVideo:
     """A planned video and the file it will be. `line` is where a batch file asks for it, counted from 1."""
 
     plan: Plan
@@ -37,7 +37,7 @@ Remark = Callable[[GenerationRequest, Report], str | None]
 
 def carry_out(
     engine: Engine | HandedOver,
-    jobs: Sequence[Job],
+    jobs: Sequence[PlannedVideo],
     console: Console,
     results: list[dict[str, Any]],
     go_on: bool = False,
@@ -55,7 +55,7 @@ def carry_out(
     display = RunDisplay(console, len(jobs))
     engine.on_reading = display.reading
 
-    def write(job: Job, generation: Generation) -> None:
+    def write(job: PlannedVideo, generation: Generation) -> None:
         try:
             results.append(_written(job, generation, console, remark))
         except Exception as error:
@@ -89,7 +89,7 @@ def carry_out(
                 written.result()
 
 
-def _written(job: Job, generation: Generation, console: Console, remark: Remark | None) -> dict[str, Any]:
+def _written(job: PlannedVideo, generation: Generation, console: Console, remark: Remark | None) -> dict[str, Any]:
     written, report = generation.save(job.path)
     note = remark(generation.request, report) if remark else None
     if note is not None:
@@ -105,7 +105,7 @@ def _written(job: Job, generation: Generation, console: Console, remark: Remark 
     }
 
 
-def _told_failure(job: Job, error: Exception, console: Console) -> dict[str, Any]:
+def _told_failure(job: PlannedVideo, error: Exception, console: Console) -> dict[str, Any]:
     if not isinstance(error, ChaiError):  # a bug of ours: its traceback is worth more than a sentence
         console.print(Text(traceback.format_exc().rstrip(), "dim"), soft_wrap=True)
     sentence = str(error) if isinstance(error, ChaiError) else f"{type(error).__name__}: {error}"

@@ -19,10 +19,10 @@ from ..models import Model
 from ..numbers import CountRange, count_likeness
 from ..opensora.sizes import latent_size
 from ..presets import KEEPING
-from ..request import MOST_DONORS, GenerationRequest, Plan, Reuse
+from ..request import MOST_DONORS, Decision, Plan, ResolvedRequest, Reuse
 from ..settings import CountGate, Settings
 from .libraries import import_libraries
-from .ordering import Role
+from .ordering import Standing
 from .prompt_notes import entities_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..cache import Candidate, Entity, Entry
     from ..cache.entries import Kind
     from ..cache.lookup import CountLikeness
-    from ..prompts import Entity as Named
+    from ..prompts import Mention
     from .run import Generation
 
 CLEAN = "clean"  # the name of the finished latents in an entry
@@ -80,44 +80,43 @@ class Donors:
     def _has_embedder(self) -> bool:
         return self._model.folder is None or self._model.embedder_folder is not None
 
-    def find(self, request: GenerationRequest, is_new: bool = False) -> Reuse:
+    def find(self, request: ResolvedRequest, is_new: bool = False) -> Decision:
         """Decide for a resolved request. Reads, and writes nothing.
 
         Args:
             is_new: whether the model's weights have never been read here, so that no video of theirs can be.
         Raises: BadRequest if it names an entry that is not there or does not fit.
         """
-        assert request.num_inference_steps and request.fast_steps, "not resolved"
         full, fast = request.num_inference_steps, min(request.fast_steps, request.num_inference_steps)
         mode = request.reuse or "auto"
         if mode == "full":
             is_exact = request.preset == "exact"
             why = "The preset exact looks at no earlier video." if is_exact else "Reuse was switched off."
-            return Reuse("full", full, why=(why,))
+            return Decision("full", full, why=(why,))
         if mode == "fast":
-            return Reuse("fast", fast, why=("The few steps of a hit were asked for, without a donor.",))
+            return Decision("fast", fast, why=("The few steps of a hit were asked for, without a donor.",))
         shape = shape_of(request, self._model, may_start=mode != "auto")
         if shape is None:
             why = "A video that starts from a picture or another video, or in several loops, looks for no donor."
-            return Reuse("full", full, why=(why,))
+            return Decision("full", full, why=(why,))
         if not self._has_embedder:
             why = f"The model {self._model.name} has no folder embedder, by which prompts are compared."
-            return Reuse("full", full, why=(why,))
+            return Decision("full", full, why=(why,))
         try:
             if mode != "auto":
                 return self._named([id.strip() for id in mode.split(",")], fast, shape)
             if not self._is_there:
-                return Reuse("miss", full, why=("Miss: the cache is empty.",))
+                return Decision("miss", full, why=("Miss: the cache is empty.",))
             if is_new:
                 why = f"Miss: the weights of {self._model.name} are new here, so no video of theirs is in the cache."
-                return Reuse("miss", full, why=(why,))
+                return Decision("miss", full, why=(why,))
             return self._looked_up(request, shape, full, fast)
         except BadRequest:
             raise
         except ChaiError as error:
-            return Reuse("full", full, why=(f"Nothing can be reused: {error}",))
+            return Decision("full", full, why=(f"Nothing can be reused: {error}",))
 
-    def _named(self, ids: list[str], fast: int, shape: Shape) -> Reuse:
+    def _named(self, ids: list[str], fast: int, shape: Shape) -> Decision:
         if not self._is_there:
             raise BadRequest(f"There is no entry {ids[0]}, because the cache is empty: say auto, full or fast.")
         if len(ids) > MOST_DONORS:
@@ -138,9 +137,9 @@ class Donors:
                 )
             donors.append({"entry_id": entry.id, "entry_prompt": entry.prompt, "wanted": ()})
         why = "This donor was chosen by name." if len(donors) == 1 else "These donors were chosen by name."
-        return self._hit(Reuse("hit", fast, why=(why,)), donors)
+        return self._hit(Decision("hit", fast, why=(why,)), donors)
 
-    def _looked_up(self, request: GenerationRequest, shape: Shape, full: int, fast: int) -> Reuse:
+    def _looked_up(self, request: ResolvedRequest, shape: Shape, full: int, fast: int) -> Decision:
         cache = self._opened(writes=False)
         entities, unknown = self._entities(cache, request.prompt)
         wanted = [entity for entity in entities if entity.kind != "prompt"]
@@ -148,7 +147,7 @@ class Donors:
             why = "the prompt names no object and no scene that can be looked up"
             if unknown:
                 why = "all that the prompt names has words that the model has never seen"
-            return Reuse("miss", full, why=(f"Miss: {why}.", *unknown))
+            return Decision("miss", full, why=(f"Miss: {why}.", *unknown))
         likeness = gate(self._settings.count_gate)
         first = cache.lookup(wanted, self.fingerprint, shape, likeness)
         decisions, left = [first], wanted
@@ -160,7 +159,7 @@ class Donors:
                 break
             decisions.append(further)
         more = [sentence for decision in decisions[1:] for sentence in decision.sentences()[:1]]
-        reuse = Reuse(
+        reuse = Decision(
             "hit" if first.is_hit else "miss",
             fast if first.is_hit else full,
             why=(*first.sentences(), *more, *unknown),
@@ -182,7 +181,7 @@ class Donors:
         )
 
     @staticmethod
-    def _hit(reuse: Reuse, donors: Sequence[Mapping[str, Any]]) -> Reuse:
+    def _hit(reuse: Decision, donors: Sequence[Mapping[str, Any]]) -> Decision:
         """The same with these donors, of which the first is the one that it names; as it is if there are none."""
         if not donors:
             return reuse
@@ -197,7 +196,7 @@ class Donors:
             donors=tuple(donors),
         )
 
-    def fetch(self, reuse: Reuse, is_private: bool) -> tuple[Reuse, list[Donor], tuple[str, ...]]:
+    def fetch(self, reuse: Decision, is_private: bool) -> tuple[Decision, list[Donor], tuple[str, ...]]:
         """What to attend to. A donor that cannot be read is left out of the outcome, with a sentence for each; one that
         is damaged is set aside, but not by a private run, which changes nothing."""
         if reuse.entry_id is None:
@@ -319,14 +318,14 @@ class Donors:
             return f"{acceleration} left out more than a full run of {self._model.name} does"
         return None
 
-    def role(self, plan: Plan) -> Role:
+    def standing(self, plan: Plan) -> Standing:
         """What a planned video is to others that are planned with it."""
         request, outcome = plan.request, plan.reuse.outcome
         mode = request.reuse or "auto"
         can_enter = shape_of(request, self._model) is not None and self._has_embedder
         runs_in_full = outcome in ("miss", "full") and self._lack(plan.reuse.steps, plan.acceleration) is None
         stores = self._settings.store != "nothing" and not request.is_private
-        return Role(outcome == "hit", mode == "auto" and outcome == "miss", can_enter and runs_in_full and stores)
+        return Standing(outcome == "hit", mode == "auto" and outcome == "miss", can_enter and runs_in_full and stores)
 
     def serving(self, prompts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """`cache.serving` for what prompts name: who would serve whom, and how well, (N, N) each."""
@@ -342,7 +341,7 @@ class Donors:
         """
         named = entities_of(prompt)
         phrases, unknown = [], []
-        kinds: tuple[tuple[Kind, Sequence[Named]], ...] = (("object", named.objects), ("scene", named.scenes))
+        kinds: tuple[tuple[Kind, Sequence[Mention]], ...] = (("object", named.objects), ("scene", named.scenes))
         for kind, each in ((kind, each) for kind, some in kinds for each in some):
             strange = self._strange_words(each)
             if strange:
@@ -354,7 +353,7 @@ class Donors:
                 phrases.append(Phrase(kind, each.phrase, each.head, count_of(each)))
         return cache.embed([*phrases, Phrase("prompt", prompt, prompt, None)]), tuple(unknown)
 
-    def _strange_words(self, named: Named) -> list[str]:
+    def _strange_words(self, named: Mention) -> list[str]:
         """Those that the model never saw, among the words that tell things apart: numbers are compared by themselves,
         and of a noun one form is enough."""
         vocabulary = self._model.vocabulary
@@ -388,7 +387,7 @@ def gate(setting: CountGate) -> CountLikeness:
     return equal
 
 
-def count_of(named: Named) -> int | None:
+def count_of(named: Mention) -> int | None:
     """The count under which an entity is filed and looked for."""
     if named.count is not None and named.count > MOST_COUNT:
         return None
@@ -416,14 +415,13 @@ def published_embedder() -> OpenClipEmbedder:
     return OpenClipEmbedder("ViT-L-14", "openai")
 
 
-def shape_of(request: GenerationRequest, model: Model, may_start: bool = False) -> Shape | None:
+def shape_of(request: ResolvedRequest, model: Model, may_start: bool = False) -> Shape | None:
     """The latents that a resolved request makes; None if it is of a kind that neither reuses nor is reused.
 
     may_start is for a donor that a person names: a video that starts from a picture may attend to it, but looks for
     none and enters nothing, because a picture is not part of what an entry is found by.
     """
     height, width, num_frames, fps = request.height, request.width, request.num_frames, request.fps
-    assert height and width and num_frames and fps, "not resolved"
     if request.num_loops > 1 or request.extend is not None or (request.image is not None and not may_start):
         return None
     channels = model.transformer_setting("in_channels", 4)

@@ -6,7 +6,6 @@ so do looks into the cache, which are short.
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +23,7 @@ from ..models.mag_ratios import ratios_of
 from ..presets import hit_steps
 from ..process import give_back_freed_memory, keep_freed_memory, loading_turn
 from ..prompts import extract
-from ..request import GenerationRequest, Plan, Reuse
+from ..request import Decision, GenerationRequest, Plan
 from ..settings import PROGRAM, Settings
 from .donors import Donors, shape_of
 from .loading import (
@@ -106,8 +105,6 @@ class Engine:
             dtype=request.dtype or self._dtype,
             offload=request.offload or self._offload,
         )
-        if request.seed is None:
-            request = replace(request, seed=secrets.randbelow(2**32))
         if request.acceleration == "magcache" and not ratios_of(model, self.settings):
             raise BadRequest(
                 f"MagCache has no figures for {name}: run {PROGRAM} bench magcache --model {name} --save, or choose "
@@ -281,14 +278,14 @@ class Engine:
         orders: list[tuple[list[int], RunOrder]] = []
         for (name, *_), members in groups.items():
             with self._donors_for(find_model(str(name), self.settings)) as donors:
-                roles = [donors.role(plans[i]) for i in members]
+                standings = [donors.standing(plans[i]) for i in members]
                 try:
                     served = donors.serving([plans[i].request.prompt for i in members])
                 except ChaiError:  # nobody can compare them, as without the embedder: they run as they came
-                    hits = sum(role.is_hit for role in roles)
+                    hits = sum(standing.is_hit for standing in standings)
                     orders.append((members, RunOrder(tuple(range(len(members))), hits, hits)))
                     continue
-            orders.append((members, arrange(roles, *served)))
+            orders.append((members, arrange(standings, *served)))
         places = tuple(members[place] for members, order in orders for place in order.places)
         expected = sum(order.expected_hits for _, order in orders)
         as_given = sum(order.hits_as_given for _, order in orders)
@@ -418,4 +415,4 @@ def _in_words(seconds: float) -> str:
 def _without_donor(plan: Plan, problem: str) -> Plan:
     """The plan of a full run for one whose donor cannot be had."""
     steps = plan.request.num_inference_steps or 0
-    return replace(plan, reuse=Reuse("miss", steps, why=(f"Miss: {problem}",)))
+    return replace(plan, reuse=Decision("miss", steps, why=(f"Miss: {problem}",)))

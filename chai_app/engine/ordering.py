@@ -34,7 +34,7 @@ class RunOrder:
 
 
 @dataclass(frozen=True)
-class Role:
+class Standing:
     """What a planned video is to the others: is_served already (by an entry of the cache, or it wants nothing); or
     can_be_served; feeds: whether it will enter the cache if it runs in full; is_hit: whether it counts as one now."""
 
@@ -43,7 +43,7 @@ class Role:
     feeds: bool
 
 
-def arrange(roles: Sequence[Role], scores: NDArray[np.float32], covers: NDArray[np.int64]) -> RunOrder:
+def arrange(standings: Sequence[Standing], scores: NDArray[np.float32], covers: NDArray[np.int64]) -> RunOrder:
     """The order for plans of one model and one size.
 
     Args:
@@ -52,16 +52,16 @@ def arrange(roles: Sequence[Role], scores: NDArray[np.float32], covers: NDArray[
     """
     import numpy as np
 
-    n = len(roles)
-    feeds = np.array([role.feeds for role in roles], bool)
-    wants = np.array([role.can_be_served and not role.is_hit for role in roles], bool)
+    n = len(standings)
+    feeds = np.array([standing.feeds for standing in standings], bool)
+    wants = np.array([standing.can_be_served and not standing.is_hit for standing in standings], bool)
     serves = (scores > 0) & feeds[:, None]
     np.fill_diagonal(serves, False)
 
-    as_given = sum(role.is_hit for role in roles) + _hits_in_turn(range(n), wants, feeds, serves)
+    as_given = sum(standing.is_hit for standing in standings) + _hits_in_turn(range(n), wants, feeds, serves)
 
     # What runs in full whatever happens feeds the others for nothing.
-    forced = [i for i in range(n) if feeds[i] and not wants[i] and not roles[i].is_hit]
+    forced = [i for i in range(n) if feeds[i] and not wants[i] and not standings[i].is_hit]
     full = sorted(forced, key=lambda i: -int((serves[i] & wants).sum()))
     unserved = wants.copy()
     for i in full:
@@ -86,7 +86,7 @@ def arrange(roles: Sequence[Role], scores: NDArray[np.float32], covers: NDArray[
     # What the cache serves already comes first: its donors might have to make room for what the others store.
     rest = [i for i in range(n) if not is_full[i] and not wants[i]]
     places = tuple(rest + [each for i in full for each in (i, *followers[i])])
-    expected = sum(role.is_hit for role in roles) + _hits_in_turn(places, wants, feeds, serves)
+    expected = sum(standing.is_hit for standing in standings) + _hits_in_turn(places, wants, feeds, serves)
     if expected <= as_given:  # a greedy cover is not always the smallest; nothing is worse than what was asked for
         return RunOrder(tuple(range(n)), as_given, as_given)
     return RunOrder(places, expected, as_given)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import BadRequest, DamagedCheckpoint
 from ..opensora.caption_cleaning import clean_caption
 from ..opensora.prompt_format import split_loops, with_scores
-from ..prompts import Entities, extract
+from ..prompts import Mentions, extract
 from .written import written_notes
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def late_prompt_notes(request: GenerationRequest, loaded: LoadedModel) -> tuple[
     return (f"The prompt has more tokens than the model reads, so this is cut off: {_short(lost)!r}.",) if lost else ()
 
 
-def entities_of(prompt: str) -> Entities:
+def entities_of(prompt: str) -> Mentions:
     """What a video of the prompt shows and is filed under: of the words that the model is given, and no others."""
     lost = set(_words_lost(prompt))
     return extract(_WORD.sub(lambda match: "" if match[0] in lost else match[0], prompt) if lost else prompt)

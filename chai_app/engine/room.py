@@ -19,7 +19,7 @@ from .loading import choose_machine
 
 if TYPE_CHECKING:
     from ..models import Model
-    from ..request import GenerationRequest
+    from ..request import ResolvedRequest
 
 _TRIFLE_BYTES = 1_000_000_000  # not worth a look at the machine, for which torch has to be loaded
 _TENSORS_OF_A_BLOCK = 8  # the residual, its norm, and the four-fold width of the MLP before and after its gate
@@ -59,14 +59,13 @@ class _Size:
         return 2 * 3 * frames * self.width * self.height
 
 
-def check_room(request: GenerationRequest, model: Model, earlier_frames: int = 0) -> None:
+def check_room(request: ResolvedRequest, model: Model, earlier_frames: int = 0) -> None:
     """Look whether a resolved request can fit into this machine's memory.
 
     Args:
         earlier_frames: of the video that it goes on from.
     Raises: BadRequest, with the nearest size that fits.
     """
-    assert request.width and request.height and request.num_frames, "not resolved"
     size = _Size(request.width, request.height, request.num_frames, request.num_loops)
     hidden_size = model.transformer_setting("hidden_size", 1152)
     if size.computing_bytes(hidden_size, 4) + size.kept_bytes(earlier_frames) < _TRIFLE_BYTES:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from .. import __version__
 from ..errors import Cancelled
 from ..media.video import WrittenVideo, write_video
-from ..request import GenerationRequest, Plan, Report, Reuse
+from ..request import Plan, Report, ResolvedRequest, Reuse
 from .loading import LoadedModel, memory_in_plain_words
 from .prompt_notes import late_prompt_notes
 from .start import read_start
@@ -43,7 +43,7 @@ _LIBRARIES = ("torch", "diffusers", "transformers")
 class Generation:
     """A finished video in memory: frames uint8 (T, H, W, 3), latents (1, C, T, H, W) in fp32 on the CPU."""
 
-    request: GenerationRequest
+    request: ResolvedRequest
     frames: np.ndarray
     latents: Tensor
     fps: float
@@ -83,7 +83,7 @@ class Run:
 
     def carry_out(
         self,
-        load: Callable[[GenerationRequest], LoadedModel],
+        load: Callable[[ResolvedRequest], LoadedModel],
         donors: Sequence[Donor] = (),
         recipe: Recipe | None = None,
     ) -> Generation:
@@ -123,7 +123,7 @@ class Run:
         return Generation(request, frames, latents, report.fps, report)
 
     def _make(
-        self, request: GenerationRequest, loaded: LoadedModel, donors: Sequence[Donor], recipe: Recipe | None
+        self, request: ResolvedRequest, loaded: LoadedModel, donors: Sequence[Donor], recipe: Recipe | None
     ) -> tuple[np.ndarray, Tensor, Reuse]:
         """Frames uint8 (T, H, W, 3) and latents (1, C, t, h, w) of a request in which nothing is left open, and what
         the donors did for them."""
@@ -139,8 +139,6 @@ class Run:
         level = request.start_level if has_few_steps else 1.0
         guidance = request.fast_guidance_scale if has_few_steps else request.guidance_scale
         steps, fps = self.plan.reuse.steps, request.fps
-        assert request.height and request.width and request.num_frames and request.seed is not None, "not resolved"
-        assert steps and fps and level and guidance is not None, "not resolved"
         # Latents come in steps of 8 pixels: make the next larger size and cut off what was not asked for.
         ratio = pipeline.vae.spatial_compression_ratio
         height, width = (-(-side // ratio) * ratio for side in (request.height, request.width))
@@ -151,7 +149,7 @@ class Run:
             stack.enter_context(accelerated(pipeline, self.plan.acceleration, steps, loaded.mag_ratios))
             reuse = None
             if donors:
-                recipe = recipe or RECIPES[request.recipe or "paper"]
+                recipe = recipe or RECIPES[request.recipe]
                 reuse = stack.enter_context(cache_attention(pipeline.transformer, donors, recipe, level))
             output = pipeline(
                 prompt=request.prompt,
@@ -177,7 +175,7 @@ class Run:
         frames = video[0, :, : request.height, : request.width].numpy()  # (T, H, W, 3)
         if start is not None and condition is not None:
             frames = start.finished(frames, condition)
-        did = replace(self.plan.reuse, start_level=level if level < 1 else None, guidance_scale=guidance)
+        did = Reuse.of(self.plan.reuse, start_level=level if level < 1 else None, guidance_scale=guidance)
         if reuse is not None:
             did = replace(did, reused_steps=tuple(reuse.steps_done))
         return frames, latents.float().cpu().contiguous(), did

@@ -19,7 +19,7 @@ from ..errors import CannotWrite
 from ..files import remembered, whole_file
 
 if TYPE_CHECKING:
-    from ..request import GenerationRequest, Report
+    from ..request import Report, ResolvedRequest
 
 _FILE = "run_times.json"
 _KEPT = 15
@@ -33,7 +33,7 @@ class RunTimes:
     def __init__(self, home: Path) -> None:
         self._path = home / _FILE
 
-    def add(self, request: GenerationRequest, report: Report, is_first: bool) -> None:
+    def add(self, request: ResolvedRequest, report: Report, is_first: bool) -> None:
         """Remember a full run. is_first: of its process, which is slower by what is done once."""
         known = remembered(self._path)
         key = _key(request, report)
@@ -44,7 +44,7 @@ class RunTimes:
             with whole_file(self._path) as temporary:
                 temporary.write_text(json.dumps(known, indent=1))
 
-    def usual(self, request: GenerationRequest, report: Report) -> float | None:
+    def usual(self, request: ResolvedRequest, report: Report) -> float | None:
         """What a full run of `request` takes where the one of `report` was made; None where too little is known: of
         first runs alone, two are needed. Of an even number, the faster of the middle two."""
         runs = _runs(remembered(self._path).get(_key(request, report)))
@@ -53,10 +53,9 @@ class RunTimes:
             return statistics.median_low(warm or [seconds for seconds, _ in runs])
         return None
 
-    def expected(self, request: GenerationRequest, fingerprint: str, steps: int) -> float | None:
+    def expected(self, request: ResolvedRequest, fingerprint: str, steps: int) -> float | None:
         """About how many seconds a run of `steps` takes, by the full runs of this model that are nearest in size; None
         if there are none. A floor where the size is larger than all of them: attention grows faster than its frames."""
-        assert request.width and request.height and request.num_frames, "not resolved"
         work = request.width * request.height * request.num_frames * request.num_loops * steps
         nearest: tuple[float, float] | None = None
         for key, values in remembered(self._path).items():
@@ -77,7 +76,7 @@ _KEY = re.compile(
 )
 
 
-def _key(request: GenerationRequest, report: Report) -> str:
+def _key(request: ResolvedRequest, report: Report) -> str:
     """By what the time of a full run is decided: weights, size, steps, and the machine."""
     size = f"{request.width}x{request.height}x{request.num_frames}"
     how = f"{request.num_inference_steps} steps, {request.acceleration}, guidance {(request.guidance_scale or 0) > 1}"

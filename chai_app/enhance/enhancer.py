@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..checks.only_data import check_only_data
 from ..errors import BadRequest, Cancelled, DamagedCheckpoint
 from ..settings import Settings
-from .keeping import EntitiesOf, lost
+from .keeping import MentionsOf, lost
 from .lynx import lynx, lynx_policy
 from .models import DEMO, Manner, find
 from .routing import Statistics
@@ -97,7 +97,7 @@ class Enhancer:
     def enhance(
         self,
         prompts: Sequence[str],
-        entities_of: EntitiesOf,
+        mentions_of: MentionsOf,
         *,
         seed: int = 0,
         batch_size: int = BATCH_SIZE,
@@ -107,7 +107,7 @@ class Enhancer:
         """Write a caption for each prompt; keep the prompt where its caption, and a second one, lost something.
 
         Args:
-            entities_of: reads things and places out of a text.
+            mentions_of: reads things and places out of a text.
             seed: with a prompt, it settles the caption; with Lynx, so do the other prompts of the batch.
             lynx_dial: 0 is exact, 1 shares most experts; None is the model's own.
         Raises: BadRequest for an empty prompt, a batch of none or a dial out of range; Cancelled if stopped.
@@ -130,11 +130,11 @@ class Enhancer:
             for start in range(0, len(left), batch_size):
                 rows = left[start : start + batch_size]
                 texts = self.write([prompts[i] for i in rows], seed, on_text, rows)
-                found |= {i: checked(prompts[i], text, entities_of) for i, text in zip(rows, texts, strict=True)}
+                found |= {i: checked(prompts[i], text, mentions_of) for i, text in zip(rows, texts, strict=True)}
                 again = [i for i in rows if not found[i].is_changed]
                 if again and self.manner.temperature > 0:  # the likeliest words keep what a lucky draw lost
                     texts = self.write([prompts[i] for i in again], seed, on_text, again, temperature=0.0)
-                    second = {i: checked(prompts[i], text, entities_of) for i, text in zip(again, texts, strict=True)}
+                    second = {i: checked(prompts[i], text, mentions_of) for i, text in zip(again, texts, strict=True)}
                     found |= {i: each for i, each in second.items() if each.is_changed}
         return [found[i] for i in range(len(prompts))]
 
@@ -214,7 +214,7 @@ class Enhancer:
 
 def enhance(
     prompts: Sequence[str],
-    entities_of: EntitiesOf,
+    mentions_of: MentionsOf,
     *,
     model: str = DEMO,
     device: str | None = None,
@@ -223,14 +223,14 @@ def enhance(
     **how: Any,
 ) -> list[Enhanced]:
     """Load a model, write a caption for each prompt, and let the model go: `Enhancer.load` and `Enhancer.enhance`."""
-    return Enhancer.load(model, device, dtype, settings).enhance(prompts, entities_of, **how)
+    return Enhancer.load(model, device, dtype, settings).enhance(prompts, mentions_of, **how)
 
 
-def checked(prompt: str, text: str, entities_of: EntitiesOf) -> Enhanced:
+def checked(prompt: str, text: str, mentions_of: MentionsOf) -> Enhanced:
     """The caption, if it says all that the prompt asks for; otherwise the prompt, and what would have been lost."""
     if not text:
         return Enhanced(prompt, prompt, f"{_NOT_ENHANCED}the enhancer had nothing to say.")
-    missing = lost(prompt, text, entities_of)
+    missing = lost(prompt, text, mentions_of)
     if missing:
         words = ", ".join(f'"{word}"' for word in missing)
         return Enhanced(prompt, prompt, f"{_NOT_ENHANCED}{words} would have been lost.")

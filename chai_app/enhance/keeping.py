@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class Entity(Protocol):
+class Mention(Protocol):
     """A thing or place: its noun in the singular, the words before it, and how many (None: not told)."""
 
     @property
@@ -21,16 +21,16 @@ class Entity(Protocol):
     def count(self) -> int | None: ...
 
 
-class Entities(Protocol):
+class Mentions(Protocol):
     """What a text names."""
 
     @property
-    def objects(self) -> Sequence[Entity]: ...
+    def objects(self) -> Sequence[Mention]: ...
     @property
-    def scenes(self) -> Sequence[Entity]: ...
+    def scenes(self) -> Sequence[Mention]: ...
 
 
-EntitiesOf = Callable[[str], Entities]
+MentionsOf = Callable[[str], Mentions]
 
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
 _SUFFIXES = ("ingly", "ing", "ed", "ly", "es", "s", "e")
@@ -45,13 +45,13 @@ _FREE_WORDS = """
 _FREE = frozenset(_FREE_WORDS.split())
 
 
-def lost(prompt: str, text: str, entities_of: EntitiesOf) -> list[str]:
+def lost(prompt: str, text: str, mentions_of: MentionsOf) -> list[str]:
     """What `prompt` asks for and `text` no longer says, in the words of the prompt.
 
     A thing is kept if `text` has one with the same noun, at least the same attributes, and the same count if there was
     one. All other words but the small ones are looked for by their stems: that is how a movement is kept.
     """
-    asked, got = entities_of(prompt), entities_of(text)
+    asked, got = mentions_of(prompt), mentions_of(text)
     candidates = [[stem(word) for word in _words(entity)] for entity in (*got.objects, *got.scenes)]
     counts = [entity.count for entity in (*got.objects, *got.scenes)]
     found = Found(candidates, counts, [stem(word) for word in _WORD.findall(text.lower())])
@@ -84,7 +84,7 @@ class Found:
     counts: list[int | None]
     words: list[str]
 
-    def keeps(self, entity: Entity) -> bool:
+    def keeps(self, entity: Mention) -> bool:
         """Whether an entity of the prompt is in the text."""
         is_plural = entity.count is None and entity.phrase.split()[-1] != entity.head.split()[-1]
         return self._has([stem(word) for word in _words(entity)], entity.count, is_plural)
@@ -109,5 +109,5 @@ class Found:
         return any(self.words[i : i + size] == words for i in range(len(self.words) - size + 1))
 
 
-def _words(entity: Entity) -> list[str]:
+def _words(entity: Mention) -> list[str]:
     return [*entity.attributes, *entity.head.split()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .autoencoder import AutoencoderKLOpenSora as AutoencoderKLOpenSora
     from .caption_cleaning import clean_caption as clean_caption
-    from .conditioning import FrameCondition as FrameCondition
+    from .given_frames import FrameCondition as FrameCondition
     from .pipeline import OpenSoraPipeline as OpenSoraPipeline
     from .pipeline import OpenSoraPipelineOutput as OpenSoraPipelineOutput
     from .sizes import ASPECT_RATIOS as ASPECT_RATIOS
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AutoencoderKLOpenSora": "autoencoder",
     "clean_caption": "caption_cleaning",
-    "FrameCondition": "conditioning",
+    "FrameCondition": "given_frames",
     "OpenSoraPipeline": "pipeline",
     "OpenSoraPipelineOutput": "pipeline",
     "ASPECT_RATIOS": "sizes",

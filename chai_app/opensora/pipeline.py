@@ -24,8 +24,8 @@ from ..errors import BadRequest, ChaiError
 from .autoencoder import AutoencoderKLOpenSora
 from .caption_cleaning import clean_caption
 from .checkpoint import load_scheduler, load_text_encoder, load_tokenizer
-from .conditioning import FrameCondition, GivenFrames, place
 from .frames import OUTPUT_TYPES, FrameCollector, Frames, OutputType
+from .given_frames import FrameCondition, GivenFrames, place
 from .prompt_format import split_loops, text_for_loop, with_scores
 from .schedule import new_scheduler, set_timesteps, timestep_shift
 from .text_context import TextContext, guidance_context

@@ -6,10 +6,10 @@ import re
 from itertools import pairwise
 from typing import Literal
 
-from .entities import Entities, Entity
 from .languages import foreign_language
+from .mentions import Mention, Mentions
 from .nouns import is_body_part
-from .phrases import Phrase, find_phrases
+from .phrases import NounPhrase, find_phrases
 from .syntax import read_syntax
 from .taggers import Tagger, english_tagger
 from .words import AMONG, BELOW, CONTAINING, LIGHT, OWNERS, TIMES_OF_DAY, UNSEEN, split_words
@@ -23,10 +23,10 @@ _LETTERING = re.compile(  # a sign that reads "Hot Dogs" shows no dogs
     re.I,
 )
 
-Role = Literal["object", "scene"]
+Part = Literal["object", "scene"]
 
 
-def extract(prompt: str, tagger: Tagger | None = None) -> Entities:
+def extract(prompt: str, tagger: Tagger | None = None) -> Mentions:
     """The objects and scenes that a prompt shows: not what it negates, nor flags, credits, or sentences in a language
     that nobody here reads.
 
@@ -37,21 +37,21 @@ def extract(prompt: str, tagger: Tagger | None = None) -> Entities:
     sentences = _SENTENCE_END.split(text)
     words = split_words("\n".join("." if foreign_language(sentence) else sentence for sentence in sentences))
     if not words:
-        return Entities()
+        return Mentions()
     phrases = _without_idle_names(find_phrases(words, (tagger or english_tagger()).tag(words)))
-    found: dict[Role, list[Entity]] = {"object": [], "scene": []}
+    found: dict[Part, list[Mention]] = {"object": [], "scene": []}
     for phrase in phrases:
-        role = role_of(phrase)
-        if role is not None:
+        part = part_of(phrase)
+        if part is not None:
             text = " ".join(phrase.words).replace(" ,", ",")
-            entity = Entity(phrase.head, text, phrase.attributes, phrase.count, phrase.count_range)
-            _add(found[role], entity, is_known=phrase.determiner in KNOWN)
+            mention = Mention(phrase.head, text, phrase.attributes, phrase.count, phrase.count_range)
+            _add(found[part], mention, is_known=phrase.determiner in KNOWN)
     places = {scene.phrase for scene in found["scene"]}
     objects = (entity for entity in found["object"] if entity.phrase not in places)
-    return Entities(tuple(objects), tuple(found["scene"]))
+    return Mentions(tuple(objects), tuple(found["scene"]))
 
 
-def _without_idle_names(phrases: list[Phrase]) -> list[Phrase]:
+def _without_idle_names(phrases: list[NounPhrase]) -> list[NounPhrase]:
     """Leave names out that name no more: Sam, a young potter, ...; a snow leopard, National Geographic."""
     is_said_again = [
         before.is_bare_name and phrase.determiner in ("a", "an") and phrase.is_alone and not phrase.preposition
@@ -63,7 +63,7 @@ def _without_idle_names(phrases: list[Phrase]) -> list[Phrase]:
     return [each for each in rest if is_cast or each.is_first or not (each.is_bare_name and each.is_alone)]
 
 
-def role_of(phrase: Phrase) -> Role | None:
+def part_of(phrase: NounPhrase) -> Part | None:
     """What a phrase is to the video, from the class of its noun and the way it stands in the prompt."""
     is_inside = phrase.preposition in CONTAINING
     is_bare = phrase.is_alone and not phrase.determiner and not phrase.is_plural
@@ -100,13 +100,13 @@ def role_of(phrase: Phrase) -> Role | None:
     return "scene" if is_named_place else "object"
 
 
-def _frames(phrase: Phrase) -> bool:
+def _frames(phrase: NounPhrase) -> bool:
     """Whether a painting, a model, a camera is how the video is made and not what it shows."""
     is_bare = phrase.determiner in ("", "the") and not phrase.is_plural
     return phrase.is_alone or is_bare or phrase.preposition in ("in", "as", "like")
 
 
-def _add(entities: list[Entity], entity: Entity, is_known: bool) -> None:
+def _add(entities: list[Mention], entity: Mention, is_known: bool) -> None:
     """Add an entity unless the prompt has named it: in the same words, or in fewer ("a red ball ... the ball")."""
     for other in entities:
         is_same = entity.phrase == other.phrase

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadRequest, ChaiError
-from .entities import Entity
 from .extraction import extract
+from .mentions import Mention
 from .nouns import singular
 from .taggers import Tagger, english_tagger
 
@@ -72,7 +72,7 @@ def measure(records: Iterable[dict[str, Any]], tagger: Tagger | None = None) -> 
     return scores
 
 
-def _judge(score: Score, record: dict[str, Any], objects: tuple[Entity, ...], scenes: tuple[Entity, ...]) -> None:
+def _judge(score: Score, record: dict[str, Any], objects: tuple[Mention, ...], scenes: tuple[Mention, ...]) -> None:
     def miss(what: str) -> None:
         score.misses.append((record["prompt"], what))
 
@@ -102,7 +102,7 @@ def _judge(score: Score, record: dict[str, Any], objects: tuple[Entity, ...], sc
     score.whole += len(score.misses) == misses_before
 
 
-def _stands_for(name: str, entities: Iterable[Entity]) -> bool:
+def _stands_for(name: str, entities: Iterable[Mention]) -> bool:
     wanted = _singulars(name)
     return any(f" {wanted} " in f" {_singulars(entity.phrase)} " for entity in entities)
 

@@ -33,7 +33,7 @@ _REACH = 8  # words to look ahead for the noun of several adjectives
 
 
 @dataclass(frozen=True)
-class Phrase:
+class NounPhrase:
     """A noun phrase and how it stands in the prompt.
 
     `words` are lower-case, without articles; `determiner` is the last article or its like, or "". `kind` is the class
@@ -93,7 +93,7 @@ class Phrase:
         return self.words[-1] in RELATIONS and not is_of_place
 
 
-def find_phrases(words: list[str], tags: list[str]) -> list[Phrase]:
+def find_phrases(words: list[str], tags: list[str]) -> list[NounPhrase]:
     """The noun phrases in their order; one that only leads to another ("a pair of", "the edge of") is made part of it.
 
     Args:
@@ -105,7 +105,7 @@ def find_phrases(words: list[str], tags: list[str]) -> list[Phrase]:
     roles = _without_credits(lower, words, _without_set_terms(lower, find_roles(lower, tags)))
     is_name = _are_names(words, roles)
     is_negated = find_negated(lower, roles, _end)
-    phrases: list[Phrase] = []
+    phrases: list[NounPhrase] = []
     preposition, i = "", 0
     while i < len(lower):
         end = _end(roles, i)
@@ -251,12 +251,12 @@ def _leads_to_noun(roles: list[Role], i: int) -> bool:
     return next(following, None) == "noun"
 
 
-def _make(words: list[str], roles: list[Role], is_name: list[bool]) -> Phrase | None:
+def _make(words: list[str], roles: list[Role], is_name: list[bool]) -> NounPhrase | None:
     """The phrase of these words, or None if no noun is among them."""
     nouns = [i for i, role in enumerate(roles) if role == "noun"]
     if "place adverb" in roles and (len(roles) == 1 or words[-1] in FRAMING):  # underwater; an underwater scene
         adverb = words[roles.index("place adverb")]
-        return Phrase((adverb,), adverb, kind="place")
+        return NounPhrase((adverb,), adverb, kind="place")
     if not nouns:
         return None
     last = words[nouns[-1]]
@@ -272,7 +272,7 @@ def _make(words: list[str], roles: list[Role], is_name: list[bool]) -> Phrase | 
     head = singular(" ".join(body[-length:]) if length > 1 and kind == "thing" else body[-1])
     described = body[: len(body) - len(head.split())]
     numerals = tuple(numbers) if numbers != ["one"] else ()
-    return Phrase(
+    return NounPhrase(
         words=(*numerals, *body),
         head=head,
         attributes=tuple(word for word in described if word not in CONJUNCTIONS and word != ","),
@@ -308,7 +308,7 @@ def _range(determiners: list[str], numbers: list[str]) -> tuple[int, int] | None
     return least * factor, most * factor
 
 
-def _append(phrases: list[Phrase], phrase: Phrase, word_before: str, role_before: str) -> None:
+def _append(phrases: list[NounPhrase], phrase: NounPhrase, word_before: str, role_before: str) -> None:
     """Add a phrase to those before it; what only leads to it with an "of" gives way."""
     if word_before != "of" or role_before != "noun" or not phrases:
         phrases.append(phrase)

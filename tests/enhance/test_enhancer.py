@@ -130,7 +130,7 @@ def test_what_makes_no_sense_is_said_before_any_work(enhancer):
         ({"prompts": ["a ball"], "lynx_dial": 2.0}, "dial is 2"),
     ):
         with pytest.raises(BadRequest, match=words):
-            enhancer.enhance(**arguments, entities_of=extract)
+            enhancer.enhance(**arguments, mentions_of=extract)
     assert enhancer.enhance([], extract) == []
 
 

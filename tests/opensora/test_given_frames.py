@@ -5,7 +5,7 @@ import torch
 
 from chai_app.errors import BadRequest
 from chai_app.opensora import FrameCondition
-from chai_app.opensora.conditioning import GivenFrames, nearest_start, place
+from chai_app.opensora.given_frames import GivenFrames, nearest_start, place
 
 
 def noise(frames: int = 15) -> torch.Tensor:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chai_app.demo.captions import NOUNS, caption
 from chai_app.demo.world import sample_any_spec
-from chai_app.prompts import Entities, Entity, extract, foreign_language
+from chai_app.prompts import Mention, Mentions, extract, foreign_language
 
 
 def objects(prompt: str) -> list[str]:
@@ -25,8 +25,8 @@ def heads(prompt: str) -> list[str]:
 
 def test_an_object_has_a_head_a_phrase_its_attributes_and_a_count():
     found = extract("a red balloon rising in the desert")
-    assert found.objects == (Entity("balloon", "red balloon", ("red",), 1),)
-    assert found.scenes == (Entity("desert", "desert", (), 1),)
+    assert found.objects == (Mention("balloon", "red balloon", ("red",), 1),)
+    assert found.scenes == (Mention("desert", "desert", (), 1),)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_pair_of_scissors_is_one():
     ],
 )
 def test_the_head_is_in_the_singular_and_the_phrase_as_written(plural, head):
-    assert extract(f"three old {plural}").objects == (Entity(head, f"three old {plural}", ("old",), 3),)
+    assert extract(f"three old {plural}").objects == (Mention(head, f"three old {plural}", ("old",), 3),)
 
 
 def test_a_compound_that_is_not_what_its_last_word_says_is_its_own_head():
@@ -132,7 +132,7 @@ def test_a_thing_stays_an_object_wherever_it_stands():
     ],
 )
 def test_words_of_camera_style_and_time_are_no_entities(framing):
-    assert extract(f"a badger, {framing}").objects == (Entity("badger", "badger", (), 1),)
+    assert extract(f"a badger, {framing}").objects == (Mention("badger", "badger", (), 1),)
     assert scenes(f"a badger, {framing}") == []
 
 
@@ -149,7 +149,7 @@ def test_words_of_camera_style_and_time_are_no_entities(framing):
     ],
 )
 def test_openings_are_no_entities_but_what_follows_is(opening):
-    assert extract(f"{opening} brown bisons") == Entities((Entity("bison", "brown bisons", ("brown",), None),))
+    assert extract(f"{opening} brown bisons") == Mentions((Mention("bison", "brown bisons", ("brown",), None),))
 
 
 def test_a_painting_that_hangs_in_the_video_is_an_object():
@@ -169,7 +169,7 @@ def test_a_painting_that_hangs_in_the_video_is_an_object():
     ],
 )
 def test_motion_is_no_entity(motion):
-    assert extract(f"a grey whale {motion}") == Entities((Entity("whale", "grey whale", ("grey",), 1),))
+    assert extract(f"a grey whale {motion}") == Mentions((Mention("whale", "grey whale", ("grey",), 1),))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_capitals_and_missing_articles_change_nothing_but_counts():
     "prompt", ["", "   ", ".,;:!", "🎈🎈", "красный шар", "赤い風船", "'", "'s", "''''s's", "\x00\n\t"]
 )
 def test_where_nothing_can_be_read_nothing_is_found(prompt):
-    assert extract(prompt) == Entities()
+    assert extract(prompt) == Mentions()
 
 
 def test_signs_and_quotes_around_words_do_not_matter():

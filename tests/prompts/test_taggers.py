@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chai_app.prompts import Entities, Entity, extract
+from chai_app.prompts import Mention, Mentions, extract
 from chai_app.prompts.taggers import SpacyTagger, TextBlobTagger, english_tagger
 
 ROOT = Path(__file__).parent.parent.parent
@@ -23,7 +23,7 @@ class Dictionary:
 
 def test_any_object_with_the_one_method_can_be_the_tagger():
     found = extract("a glim frobs in the meadow", tagger=Dictionary())
-    assert found == Entities((Entity("glim", "glim", (), 1),), (Entity("meadow", "meadow", (), 1),))
+    assert found == Mentions((Mention("glim", "glim", (), 1),), (Mention("meadow", "meadow", (), 1),))
 
 
 def test_textblob_tags_without_any_corpus():
@@ -49,7 +49,7 @@ def test_a_spacy_pipeline_is_given_our_words_and_gives_one_tag_for_each():
     ruler = pipeline.add_pipe("attribute_ruler")
     ruler.add([[{"LOWER": "fox"}]], {"TAG": "NN"})
     assert SpacyTagger(pipeline).tag(["fox", "hen-house"]) == ["NN", ""]
-    assert extract("a fox", SpacyTagger(pipeline)).objects == (Entity("fox", "fox", (), 1),)
+    assert extract("a fox", SpacyTagger(pipeline)).objects == (Mention("fox", "fox", (), 1),)
 
 
 def test_importing_the_room_loads_neither_library_nor_the_list_of_nouns():

@@ -14,7 +14,7 @@ from gradio_client.exceptions import AppError
 from chai_app.errors import ChaiError
 from chai_app.media.video import read_metadata
 from chai_app.presets import PRESETS
-from chai_app.request import GenerationRequest, Plan, Reuse
+from chai_app.request import Decision, GenerationRequest, Plan, RequestDefaults
 from chai_app.settings import Settings
 from ui.compare_donors import ACTS as DONOR_ACTS
 from ui.compare_donors import MOST_CHOSEN, chosen_donors
@@ -154,10 +154,11 @@ def test_what_is_set_by_itself_counts_more_than_the_preset(site):
 def test_restored_settings_leave_to_the_preset_what_it_says_anyway(site):
     own = site.studio.default_model().defaults
     request = GenerationRequest("a boat", model=str(site.studio.model), preset="draft", num_inference_steps=7)
-    fields = without_preset(fields_of(request.resolved(own)), site.studio)
+    settled = request.resolved(own)
+    fields = without_preset(fields_of(settled), site.studio)
     assert (fields["preset"], fields["acceleration"], fields["fast_steps"]) == ("draft", "", "")
     assert fields["num_inference_steps"] == "7"
-    assert request_from({**fields, "seed_mode": "random"}).resolved(own) == request.resolved(own)
+    assert request_from(fields).resolved(own) == settled
 
 
 def test_a_caption_keeps_its_original_while_most_of_it_is_left():
@@ -221,7 +222,8 @@ def test_a_phrase_tells_of_the_nearest_candidate_whichever_comes_last():
     for why, told in (("below the threshold 0.995", "nearest 0.99"), ("older", "in another entry")):
         found = [("moon", 1.0, None), ("red ball", 0.99, why), ("red ball", 0.4, "below the threshold 0.995")]
         candidates = tuple({"wanted": phrase, "score": score, "lost_because": why} for phrase, score, why in found)
-        plan = Plan(GenerationRequest("a red ball on the moon"), reuse=Reuse("hit", 2, candidates=candidates))
+        request = GenerationRequest("a red ball on the moon").resolved(RequestDefaults())
+        plan = Plan(request, reuse=Decision("hit", 2, candidates=candidates))
         chips = str(_chips(plan))
         assert told in chips and "found 1.00" in chips
 

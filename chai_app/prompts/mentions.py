@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Entity:
+class Mention:
     """One thing or place.
 
     `phrase` is lower-case, as written but for articles and possessives ("two red balls"). `head` is its noun in the
@@ -23,8 +23,8 @@ class Entity:
 
 
 @dataclass(frozen=True)
-class Entities:
+class Mentions:
     """Objects and scenes in the order of the prompt, each named once."""
 
-    objects: tuple[Entity, ...] = ()
-    scenes: tuple[Entity, ...] = ()
+    objects: tuple[Mention, ...] = ()
+    scenes: tuple[Mention, ...] = ()
