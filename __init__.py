@@ -1,21 +1,21 @@
-"""ComfyUI's way in: this folder in custom_nodes is the pack.
-
-ComfyUI asks a module for its current interface only if the first one's names are not there, so exactly one is offered.
-"""
+"""ComfyUI's way in: this folder in custom_nodes is the pack."""
 
 from .nodes import host as _host
 from .nodes import routes as _routes
 
 WEB_DIRECTORY = "./nodes/web"
 
-try:
-    from .nodes.current import comfy_entrypoint
+__all__ = ["WEB_DIRECTORY"]
 
-    __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
-except ImportError:
-    from .nodes.classic import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+if _host.is_there():
+    try:
+        from .nodes.comfy import comfy_entrypoint as comfy_entrypoint
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("comfy_api"):
+            raise
+        raise ImportError("CHAI needs ComfyUI 0.3.62 or newer: update ComfyUI and start it again.") from None
 
-    __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]
+    __all__ += ["comfy_entrypoint"]
 
 _host.announce_models_folder()
 _routes.register()

@@ -24,6 +24,11 @@ def _module(name: str) -> ModuleType | None:
     return sys.modules.get(name)
 
 
+def is_there() -> bool:
+    """Whether ComfyUI is what loads the pack."""
+    return _module("folder_paths") is not None
+
+
 def device() -> str | None:
     """Where the host computes, as torch calls it; None lets our own choice stand."""
     management = _module("comfy.model_management")
@@ -106,30 +111,16 @@ def announce_models_folder() -> None:
         paths.add_model_folder_path(MODELS_FOLDER, str(Path(paths.models_dir) / MODELS_FOLDER))
 
 
-def has_video_type() -> bool:
-    """Whether the host knows VIDEO."""
-    return _module("comfy_api.input_impl") is not None or _module("comfy_api.latest") is not None
-
-
 def video_from_file(path: Path) -> Any:
-    """The host's VIDEO for a file that is encoded already; None where the host has no such type."""
-    kind = _video_from_file_type()
-    return None if kind is None else kind(str(path))
+    """The host's VIDEO for a file that is encoded already."""
+    return sys.modules["comfy_api.input_impl"].VideoFromFile(str(path))
 
 
 def suffix_of(video: Any) -> str:
     """How a file of the host's VIDEO is called at the end: as the file that it is, mp4 where it is none yet."""
-    kind = _video_from_file_type()
-    source = video.get_stream_source() if kind is not None and isinstance(video, kind) else None
+    is_file = isinstance(video, sys.modules["comfy_api.input_impl"].VideoFromFile)
+    source = video.get_stream_source() if is_file else None
     return (Path(source).suffix if isinstance(source, str) else "") or ".mp4"
-
-
-def _video_from_file_type() -> Any:
-    for name in ("comfy_api.input_impl", "comfy_api.latest._input_impl"):
-        module = _module(name)
-        if module is not None:
-            return module.VideoFromFile
-    return None
 
 
 def send(event: str, values: Mapping[str, Any]) -> None:

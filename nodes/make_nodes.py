@@ -78,8 +78,6 @@ def report_json(generation: Generation) -> str:
 
 def video_of(generation: Generation, call: Call) -> Any:
     """ComfyUI's VIDEO: our encoded file, with our metadata and ComfyUI's, so that saving only copies its streams."""
-    if not host.has_video_type():
-        return None
     path = host.temporary_folder() / f"chai_{secrets.token_hex(8)}.mp4"
     generation.save(path, host.tags(call.prompt, call.workflow))
     return host.video_from_file(path)
@@ -154,13 +152,12 @@ class Decode(Node):
         size = (made.report.num_frames, made.report.height, made.report.width) if fits else (None, None, None)
         frames = engine.decode(samples.float().cpu(), *size)
         fps = made.fps if made is not None else _model_fps(values["pipeline"])
-        video = None
         if made is not None:
             note = "The latents were changed after this run: its settings alone do not make this video again."
             report = replace(made.report, notes=(*made.report.notes, note), num_frames=len(frames))
             report = replace(report, height=frames.shape[1], width=frames.shape[2], latents_sha256=_checksum(samples))
             video = video_of(replace(made, frames=frames, latents=samples, report=report), call)
-        elif host.has_video_type():
+        else:
             video = _plain_video(frames, fps, call)
         return Result((host.image_from_frames(frames), fps, video))
 

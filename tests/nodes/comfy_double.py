@@ -3,6 +3,7 @@
 Written after ComfyUI 0.3.64 (comfy_api.latest, execution.py, nodes.py, server.py, comfy.utils, comfy.model_management).
 """
 
+import asyncio
 import contextvars
 import enum
 import shutil
@@ -41,7 +42,7 @@ class Host:
         self.context = contextvars.ContextVar("node", default=None)
 
 
-def modules(host: Host, has_current_interface: bool, has_video: bool = True) -> dict[str, types.ModuleType]:
+def modules(host: Host) -> dict[str, types.ModuleType]:
     """The host's modules by name, ready for sys.modules."""
     import torch
     from aiohttp import web
@@ -116,17 +117,14 @@ def modules(host: Host, has_current_interface: bool, has_video: bool = True) -> 
         "comfy_execution.utils",
         get_executing_context=lambda: None if host.context.get() is None else Context("p", host.context.get(), None),
     )
-    if has_video:
-        module("comfy_api")
-        module("comfy_api.input_impl", VideoFromFile=VideoFromFile)
-    if has_current_interface:
-        module("comfy_api")
-        latest = module("comfy_api.latest")
-        latest.io, latest.ComfyExtension = current_interface(), type("ComfyExtension", (), {})
+    module("comfy_api")
+    module("comfy_api.input_impl", VideoFromFile=VideoFromFile)
+    latest = module("comfy_api.latest")
+    latest.io, latest.ComfyExtension = interface(), type("ComfyExtension", (), {})
     return made
 
 
-def current_interface() -> types.SimpleNamespace:
+def interface() -> types.SimpleNamespace:
     """comfy_api.latest.io: types with Input and Output, Schema, ComfyNode, NodeOutput."""
 
     class Input:
@@ -187,20 +185,15 @@ def current_interface() -> types.SimpleNamespace:
 
 
 class Pack:
-    """The pack as the host has loaded it, and the host's way of running nodes, whichever interface they came by."""
+    """The pack as the host has loaded it, and the host's way of running nodes."""
 
     def __init__(self, module: types.ModuleType, host: Host, doubles: dict[str, types.ModuleType]):
         self.module, self.host, self._doubles = module, host, doubles
-        self.is_current = hasattr(module, "comfy_entrypoint")
-        if self.is_current:
-            import asyncio
 
-            async def nodes():
-                return await (await module.comfy_entrypoint()).get_node_list()
+        async def nodes():
+            return await (await module.comfy_entrypoint()).get_node_list()
 
-            self.classes = {each.define_schema().node_id: each for each in asyncio.run(nodes())}
-        else:
-            self.classes = dict(module.NODE_CLASS_MAPPINGS)
+        self.classes = {each.define_schema().node_id: each for each in asyncio.run(nodes())}
 
     def activate(self):
         """Make this pack's host the one that is there, with nothing written down yet."""
@@ -223,32 +216,17 @@ class Pack:
 
     def inputs(self, node_id):
         """id: (type, options, optional), as the host reads it."""
-        cls = self.classes[node_id]
-        if self.is_current:
-            return {each.id: (each.io_type, each.options, each.optional) for each in cls.define_schema().inputs}
-        found = {}
-        for group, is_optional in (("required", False), ("optional", True)):
-            for name, (io_type, options) in cls.INPUT_TYPES().get(group, {}).items():
-                found[name] = (
-                    ("COMBO", {**options, "options": io_type}, is_optional)
-                    if isinstance(io_type, list)
-                    else (io_type, options, is_optional)
-                )
-        return found
+        schema = self.classes[node_id].define_schema()
+        return {each.id: (each.io_type, each.options, each.optional) for each in schema.inputs}
 
     def outputs(self, node_id):
         """(type, name) in order."""
-        cls = self.classes[node_id]
-        if self.is_current:
-            return [(each.io_type, each.display_name) for each in cls.define_schema().outputs]
-        return list(zip(cls.RETURN_TYPES, cls.RETURN_NAMES, strict=True))
+        return [(each.io_type, each.display_name) for each in self.classes[node_id].define_schema().outputs]
 
     def lists(self, node_id):
         """Names of the outputs whose values the host gives out one by one."""
-        cls = self.classes[node_id]
-        if self.is_current:
-            return [each.display_name for each in cls.define_schema().outputs if each.is_output_list]
-        return [name for name, is_list in zip(cls.RETURN_NAMES, cls.OUTPUT_IS_LIST, strict=True) if is_list]
+        outputs = self.classes[node_id].define_schema().outputs
+        return [each.display_name for each in outputs if each.is_output_list]
 
     def run(self, class_id, node_id="1", wires=(), **values):
         """Outputs and what is sent to the page. Widgets that are not given hold their defaults; `wires` are names of
@@ -259,28 +237,18 @@ class Pack:
         import torch
 
         with torch.inference_mode():
-            if self.is_current:
-                clone = type("Clone", (self.classes[class_id],), {})
-                clone.hidden = types.SimpleNamespace(unique_id=node_id, prompt=prompt, extra_pnginfo=workflow)
-                output = clone.execute(**full)
-                return list(output.args), output.ui or {}
-            cls = self.classes[class_id]
-            told = {"UNIQUE_ID": node_id, "PROMPT": prompt, "EXTRA_PNGINFO": workflow}
-            hidden = {name: told[word] for name, word in cls.INPUT_TYPES().get("hidden", {}).items()}
-            output = getattr(cls(), cls.FUNCTION)(**full, **hidden)
-            return list(output["result"]), output["ui"]
+            clone = type("Clone", (self.classes[class_id],), {})
+            clone.hidden = types.SimpleNamespace(unique_id=node_id, prompt=prompt, extra_pnginfo=workflow)
+            output = clone.execute(**full)
+            return list(output.args), output.ui or {}
 
     def fingerprint(self, class_id, node_id="1", wires=(), **values):
         """What the host asks before it runs a graph: wires are None."""
         full = {**self.defaults(class_id), **values}
         sent = {k: (None if self.is_wire(v) or k in wires else v) for k, v in full.items()}
-        cls = self.classes[class_id]
         token = self.host.context.set(node_id)
         try:
-            if self.is_current:
-                return cls.fingerprint_inputs(**sent)
-            hidden = dict.fromkeys(cls.INPUT_TYPES().get("hidden", {}))
-            return cls.IS_CHANGED(**sent, **{**hidden, "host_node_id": node_id})
+            return self.classes[class_id].fingerprint_inputs(**sent)
         finally:
             self.host.context.reset(token)
 
@@ -288,8 +256,7 @@ class Pack:
         """What the page fills in: every widget's default."""
         found = {}
         for name, (io_type, options, _) in self.inputs(class_id).items():
-            is_wired = options.get("force_input") or options.get("forceInput")
-            if io_type in ("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO") and not is_wired:
+            if io_type in ("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO") and not options.get("force_input"):
                 found[name] = options["default"]
         return found
 

@@ -20,11 +20,11 @@ HOST_MODULES = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "server
 STRANGERS = ("nodes", "app", "utils")
 
 
-def load_pack(host: Host, has_current_interface: bool = True, has_video: bool = True) -> Pack:
+def load_pack(host: Host) -> Pack:
     """Load the pack under a name of ComfyUI's choosing. What it puts into sys.modules, the caller removes."""
     for name in [each for each in sys.modules if each.split(".")[0] == "comfy_api"]:
         del sys.modules[name]
-    doubles = modules(host, has_current_interface, has_video)
+    doubles = modules(host)
     strangers = {name: types.ModuleType(name) for name in STRANGERS}
     sys.modules.update(doubles | strangers)
     name = f"/comfy/custom_nodes/chai_x_{next(_number)}"
@@ -47,28 +47,16 @@ def _modules_restored():
     sys.modules.update(before)
 
 
-@pytest.fixture(scope="module", params=["current", "classic"])
-def _either(request, tmp_path_factory, _modules_restored) -> Pack:
-    return load_pack(Host(tmp_path_factory.mktemp("host")), request.param == "current")
-
-
 @pytest.fixture(scope="module")
-def _current(tmp_path_factory, _modules_restored) -> Pack:
+def _pack(tmp_path_factory, _modules_restored) -> Pack:
     return load_pack(Host(tmp_path_factory.mktemp("host")))
 
 
 @pytest.fixture
-def pack(_either) -> Pack:
-    """The pack by each of the two interfaces."""
-    _either.activate()
-    return _either
-
-
-@pytest.fixture
-def current_pack(_current) -> Pack:
-    """The pack by the current interface."""
-    _current.activate()
-    return _current
+def pack(_pack) -> Pack:
+    """The pack as a host has loaded it."""
+    _pack.activate()
+    return _pack
 
 
 @pytest.fixture(scope="session")

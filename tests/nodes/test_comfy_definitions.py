@@ -1,13 +1,12 @@
-"""What the host reads of the pack: names, types, defaults, tooltips, help; by both interfaces the same."""
+"""What the host reads of the pack: names, types, defaults, tooltips, help."""
 
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
-from comfy_double import Host
-from conftest import load_pack
 
 ROOT = Path(__file__).parent.parent.parent
 OUR_TYPES = {"CHAI_PIPELINE", "CHAI_CACHE", "CHAI_PLAN"}
@@ -19,9 +18,9 @@ NAMES = {
 }  # fmt: skip
 
 
-def test_exactly_one_interface_is_offered(pack):
+def test_the_host_finds_its_way_in(pack):
     names = vars(pack.module)
-    assert ("NODE_CLASS_MAPPINGS" in names) != ("comfy_entrypoint" in names)
+    assert "comfy_entrypoint" in names
     assert (ROOT / names["WEB_DIRECTORY"] / "chai.js").is_file()
 
 
@@ -98,27 +97,17 @@ def test_every_node_has_a_help_page(pack):
         assert page.startswith("# CHAI ") and len(page) > 150
 
 
-def test_both_interfaces_say_the_same(current_pack, tmp_path):
-    classic = load_pack(Host(tmp_path), has_current_interface=False)
-    assert set(classic.classes) == set(current_pack.classes)
-    same_word = {"forceInput": "force_input", "dynamicPrompts": "dynamic_prompts"}
-    for node in classic.classes:
-        assert classic.outputs(node) == current_pack.outputs(node), node
-        ours, theirs = classic.inputs(node), current_pack.inputs(node)
-        assert {k: (v[0], v[2]) for k, v in ours.items()} == {k: (v[0], v[2]) for k, v in theirs.items()}, node
-        for name in ours:
-            told = {same_word.get(key, key): value for key, value in ours[name][1].items()}
-            shown = {k: v for k, v in theirs[name][1].items() if (k, v) != ("multiline", False)}
-            assert told == shown, (node, name)
-
-
-@pytest.mark.usefixtures("_modules_restored")
-def test_a_host_without_video_gets_the_other_inputs_and_outputs(tmp_path):
-    pack = load_pack(Host(tmp_path), has_current_interface=False, has_video=False)
-    for node in pack.classes:
-        assert "VIDEO" not in [io_type for io_type, _ in pack.outputs(node)]
-        assert "VIDEO" not in [io_type for io_type, *_ in pack.inputs(node).values()]
-    assert pack.outputs("CHAI_Decode") == [("IMAGE", "frames"), ("FLOAT", "fps")]
+def test_a_host_that_is_too_old_is_told_to_be_updated():
+    code = f"""
+        import importlib.util, sys, types
+        sys.modules["folder_paths"] = types.ModuleType("folder_paths")
+        spec = importlib.util.spec_from_file_location("chai_pack", {str(ROOT / "__init__.py")!r})
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["chai_pack"] = module
+        spec.loader.exec_module(module)
+    """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert "CHAI needs ComfyUI 0.3.62 or newer: update ComfyUI" in ran.stderr.splitlines()[-1]
 
 
 def test_importing_the_pack_loads_nothing_heavy_and_touches_nothing(tmp_path):
@@ -131,7 +120,8 @@ spec = importlib.util.spec_from_file_location("/x/custom_nodes/odd name_x_", {st
 module = importlib.util.module_from_spec(spec)
 sys.modules[spec.name] = module
 spec.loader.exec_module(module)
-assert len(module.NODE_CLASS_MAPPINGS) == {len(NAMES)}
+from importlib import import_module
+assert len(import_module(spec.name + ".nodes.everything").NODES) == {len(NAMES)}
 heavy = {{"torch", "numpy", "PIL", "av", "diffusers", "transformers", "faiss", "open_clip", "aiohttp", "platformdirs"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 assert not [name for name in sys.modules if name.split(".")[0] == "chai_app"]
@@ -155,12 +145,12 @@ def test_there_are_three_examples_each_with_a_picture_and_an_api_form():
 
 
 @pytest.mark.parametrize("name", workflows())
-def test_an_example_uses_our_nodes_as_they_are(current_pack, name):
+def test_an_example_uses_our_nodes_as_they_are(pack, name):
     graph = json.loads((ROOT / "example_workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
     for node in graph.values():
         if not node["class_type"].startswith("CHAI_"):
             continue
-        known = current_pack.inputs(node["class_type"])
+        known = pack.inputs(node["class_type"])
         assert set(node["inputs"]) <= set(known), node
         for id, (io_type, options, is_optional) in known.items():
             value = node["inputs"].get(id)
@@ -169,7 +159,7 @@ def test_an_example_uses_our_nodes_as_they_are(current_pack, name):
             elif isinstance(value, list):
                 source = graph[value[0]]["class_type"]
                 if source.startswith("CHAI_"):
-                    assert current_pack.outputs(source)[value[1]][0] == io_type
+                    assert pack.outputs(source)[value[1]][0] == io_type
             elif io_type == "COMBO":
                 assert value in options["options"]
             elif io_type in ("INT", "FLOAT"):
@@ -177,7 +167,7 @@ def test_an_example_uses_our_nodes_as_they_are(current_pack, name):
 
 
 @pytest.mark.parametrize("name", workflows())
-def test_both_forms_of_an_example_are_one_graph(current_pack, name):
+def test_both_forms_of_an_example_are_one_graph(pack, name):
     folder = ROOT / "example_workflows"
     drawn = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     sent = json.loads((folder / "api" / f"{name}.json").read_text(encoding="utf-8"))
@@ -202,13 +192,13 @@ def test_the_packs_card_is_whole():
         assert "==" not in line.split(";")[0] and "<" not in line.split(";")[0], line
 
 
-def test_the_page_is_told_the_labels_of_inputs(current_pack):
+def test_the_page_is_told_the_labels_of_inputs(pack):
     """The page shows an input's id, unless a pack's locale has a name for it."""
     labels = {}
-    for node in current_pack.classes:
+    for node in pack.classes:
         named = {
             id: {"name": told["display_name"]}
-            for id, (_, told, _) in current_pack.inputs(node).items()
+            for id, (_, told, _) in pack.inputs(node).items()
             if "display_name" in told
         }
         if named:

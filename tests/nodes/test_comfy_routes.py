@@ -33,13 +33,13 @@ def entry():
 
 
 @pytest.fixture
-def ask(current_pack):
+def ask(pack):
     """`ask(method, path, **options)`: status and body of an answer of the pack's own routes."""
 
     def ask(method, path, **options):
         async def answer():
             app = web.Application()
-            app.add_routes(current_pack.host_routes())
+            app.add_routes(pack.host_routes())
             async with TestClient(TestServer(app)) as client, client.request(method, path, **options) as response:
                 is_json = response.content_type == "application/json"
                 return response.status, await response.json() if is_json else await response.read()
@@ -67,7 +67,7 @@ def test_a_preview_is_a_picture_and_nothing_else(ask, entry):
     assert ask("GET", f"/chai/entries/{'0' * 16}/preview")[0] == 404
 
 
-def test_pin_budget_and_delete(ask, entry, current_pack):
+def test_pin_budget_and_delete(ask, entry, pack):
     assert ask("POST", f"/chai/entries/{entry.id}/pin", json={"pinned": True})[0] == 200
     assert kept()[0].is_pinned
     assert ask("POST", "/chai/budget", json={"budget_bytes": 10**9, "policy": "lfu"}) == (200, {"left": []})
@@ -75,7 +75,7 @@ def test_pin_budget_and_delete(ask, entry, current_pack):
     assert ask("DELETE", f"/chai/entries/{entry.id}")[0] == 200
     assert kept() == []
     assert ask("DELETE", f"/chai/entries/{entry.id}")[0] == 404
-    assert [event for event, _ in current_pack.host.events] == ["chai.cache"] * 3
+    assert [event for event, _ in pack.host.events] == ["chai.cache"] * 3
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_what_does_not_belong_is_refused_and_changes_nothing(ask, entry, method,
     assert [(each.id, each.is_pinned) for each in kept()] == [(entry.id, False)]
 
 
-def test_a_cache_that_a_node_has_opened_is_known_by_its_key(ask, current_pack, tmp_path):
-    current_pack.run("CHAI_OpenCache", folder=str(tmp_path / "other"))
+def test_a_cache_that_a_node_has_opened_is_known_by_its_key(ask, pack, tmp_path):
+    pack.run("CHAI_OpenCache", folder=str(tmp_path / "other"))
     _, body = ask("GET", "/chai/caches")
     assert str(tmp_path) not in str(body)
     keys = {each["key"] for each in body["caches"] if not each["is_default"]}

@@ -1,4 +1,4 @@
-"""Every node run as the host runs it, by both interfaces, with a tiny model: what comes out, what is shown, what is
+"""Every node run as the host runs it, with a tiny model: what comes out, what is shown, what is
 left in the cache; and ComfyUI's cache of outputs in step with ours."""
 
 import itertools
@@ -47,11 +47,6 @@ class Graph:
 @pytest.fixture
 def graph(pack, model_folder) -> Graph:
     return Graph(pack, model_folder)
-
-
-@pytest.fixture
-def current(current_pack, model_folder) -> Graph:
-    return Graph(current_pack, model_folder)
 
 
 def entries():
@@ -111,28 +106,28 @@ def test_one_node_is_enough(pack, model_folder, graph):
     assert Path(video.get_stream_source()).is_file() and "MISS" in ui["text"][0]
 
 
-def test_progress_comes_with_every_step_and_pictures_where_previews_are_on(current):
-    host = current.pack.host
-    plan, *_ = current.plan(FIRST)
-    current.sample(plan, seed=1)
+def test_progress_comes_with_every_step_and_pictures_where_previews_are_on(graph):
+    host = graph.pack.host
+    plan, *_ = graph.plan(FIRST)
+    graph.sample(plan, seed=1)
     assert [(done, total) for done, total, _ in host.progress] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert all(preview is None for *_, preview in host.progress)
     host.progress.clear()
     host.arguments.preview_method.value = "latent2rgb"
-    current.sample(plan, seed=2)
+    graph.sample(plan, seed=2)
     kind, picture, _ = host.progress[-1][2]
     assert kind == "JPEG" and picture.size[0] >= 192 and picture.width * 32 == picture.height * 48
 
 
-def test_cancel_stops_between_steps_and_leaves_nothing_behind(current):
-    plan, *_ = current.plan(FIRST)
-    current.pack.host.cancel_at_step = 2
+def test_cancel_stops_between_steps_and_leaves_nothing_behind(graph):
+    plan, *_ = graph.plan(FIRST)
+    graph.pack.host.cancel_at_step = 2
     with pytest.raises(InterruptProcessingException):
-        current.sample(plan, seed=1)
-    assert [done for done, *_ in current.pack.host.progress] == [0, 1]
+        graph.sample(plan, seed=1)
+    assert [done for done, *_ in graph.pack.host.progress] == [0, 1]
     assert entries() == []
-    current.pack.host.cancel_at_step = None
-    assert current.sample(plan, seed=1)[1]["steps"] == 3
+    graph.pack.host.cancel_at_step = None
+    assert graph.sample(plan, seed=1)[1]["steps"] == 3
 
 
 def test_what_a_run_leaves_behind_does_not_run_its_graph_again(graph):
@@ -170,48 +165,48 @@ def test_a_prompt_that_comes_over_a_wire_is_followed(graph):
     assert graph.fingerprint("unseen", wires=("prompt",)) != asked
 
 
-def test_with_another_seed_the_same_plan_uses_what_it_made(current):
-    plan, *_ = current.plan(FIRST)
-    asked = current.fingerprint(FIRST)
-    assert current.sample(plan, seed=1)[1]["reuse"]["outcome"] == "miss"
-    assert current.sample(plan, seed=2)[1]["reuse"]["outcome"] == "hit"
-    assert current.fingerprint(FIRST) == asked
+def test_with_another_seed_the_same_plan_uses_what_it_made(graph):
+    plan, *_ = graph.plan(FIRST)
+    asked = graph.fingerprint(FIRST)
+    assert graph.sample(plan, seed=1)[1]["reuse"]["outcome"] == "miss"
+    assert graph.sample(plan, seed=2)[1]["reuse"]["outcome"] == "hit"
+    assert graph.fingerprint(FIRST) == asked
 
 
-def test_the_host_moves_the_model_away_and_gets_it_back(current):
-    host = current.pack.host
-    plan, *_ = current.plan(FIRST, reuse="full")
-    current.sample(plan, seed=1)
+def test_the_host_moves_the_model_away_and_gets_it_back(graph):
+    host = graph.pack.host
+    plan, *_ = graph.plan(FIRST, reuse="full")
+    graph.sample(plan, seed=1)
     (_, patcher) = host.memory[-1]
     weights = next(patcher.model.parameters())
     assert weights.device.type == "cpu" and patcher.partially_unload("cpu", 1) == 0
     patcher.detach()
     host.memory.clear()
-    current.sample(plan, seed=2)
+    graph.sample(plan, seed=2)
     assert host.memory == [("load", patcher)]
 
 
-def test_latents_that_were_changed_are_decoded_anew(current):
-    plan, *_ = current.plan(FIRST)
-    latent, _ = current.sample(plan, seed=1)
-    (as_made, _, _), _ = current.pack.run("CHAI_Decode", pipeline=current.pipeline, latent=latent)
+def test_latents_that_were_changed_are_decoded_anew(graph):
+    plan, *_ = graph.plan(FIRST)
+    latent, _ = graph.sample(plan, seed=1)
+    (as_made, _, _), _ = graph.pack.run("CHAI_Decode", pipeline=graph.pipeline, latent=latent)
     halved = {**latent, "samples": latent["samples"] * 0.5}
-    (changed, _, video), _ = current.pack.run("CHAI_Decode", pipeline=current.pipeline, latent=halved)
+    (changed, _, video), _ = graph.pack.run("CHAI_Decode", pipeline=graph.pipeline, latent=halved)
     assert changed.shape == as_made.shape and not torch.equal(changed, as_made)
     notes = read_metadata(Path(video.get_stream_source()))["chai"]["report"]["notes"]
     assert any("changed after this run" in note for note in notes)
     bare = {"samples": latent["samples"]}
-    (again, fps, _), _ = current.pack.run("CHAI_Decode", pipeline=current.pipeline, latent=bare)
+    (again, fps, _), _ = graph.pack.run("CHAI_Decode", pipeline=graph.pipeline, latent=bare)
     assert torch.equal(again, as_made) and fps == 8.0
 
 
-def test_a_picture_starts_a_video_that_attends_to_a_chosen_donor(current):
-    plan, *_ = current.plan(FIRST)
-    _, first = current.sample(plan, seed=1)
-    plan, decision, is_hit = current.plan(SECOND, donor=first["reuse"]["stored_entry_id"])
+def test_a_picture_starts_a_video_that_attends_to_a_chosen_donor(graph):
+    plan, *_ = graph.plan(FIRST)
+    _, first = graph.sample(plan, seed=1)
+    plan, decision, is_hit = graph.plan(SECOND, donor=first["reuse"]["stored_entry_id"])
     assert is_hit and "chosen by name" in decision
     picture = torch.rand(1, 40, 60, 3, generator=torch.Generator().manual_seed(0))
-    _, report = current.sample(plan, seed=2, start_image=picture)
+    _, report = graph.sample(plan, seed=2, start_image=picture)
     assert (report["reuse"]["outcome"], report["reuse"]["entry_id"]) == ("hit", first["reuse"]["stored_entry_id"])
 
 
@@ -227,28 +222,28 @@ def test_a_picture_starts_a_video_that_attends_to_a_chosen_donor(current):
         ("CHAI_CacheBrowser", {"action": "delete"}, "Nothing to delete"),
     ],
 )
-def test_what_goes_wrong_is_one_sentence(current, node, values, sentence):
-    if "pipeline" in current.pack.inputs(node):
-        values = {"pipeline": current.pipeline, **values}
+def test_what_goes_wrong_is_one_sentence(graph, node, values, sentence):
+    if "pipeline" in graph.pack.inputs(node):
+        values = {"pipeline": graph.pipeline, **values}
     if node == "CHAI_PickDonor":
         values.pop("pipeline")
-    errors = current.pack.part("chai_app.errors")
+    errors = graph.pack.part("chai_app.errors")
     with pytest.raises(errors.ChaiError) as raised:
-        current.pack.run(node, **values)
+        graph.pack.run(node, **values)
     assert sentence in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_a_private_cache_is_read_and_not_written(current, tmp_path):
-    (cache,), _ = current.pack.run("CHAI_OpenCache", private=True)
-    plan, *_ = current.plan(FIRST, cache=cache)
+def test_a_private_cache_is_read_and_not_written(graph, tmp_path):
+    (cache,), _ = graph.pack.run("CHAI_OpenCache", private=True)
+    plan, *_ = graph.plan(FIRST, cache=cache)
     picture = torch.zeros(1, 32, 48, 3)
-    current.sample(plan, seed=1, start_image=picture)
+    graph.sample(plan, seed=1, start_image=picture)
     assert entries() == [] and not (Settings.from_environment().home / "starts").exists()
 
 
-def test_pictures_to_start_from_are_kept_up_to_a_size(current, monkeypatch):
-    starts = current.pack.part("nodes.starts")
-    cache = current.pack.run("CHAI_OpenCache")[0][0]
+def test_pictures_to_start_from_are_kept_up_to_a_size(graph, monkeypatch):
+    starts = graph.pack.part("nodes.starts")
+    cache = graph.pack.run("CHAI_OpenCache")[0][0]
     pictures = [torch.rand(1, 32, 48, 3, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     first, second = (Path(starts.picture_file(picture, cache)) for picture in pictures[:2])
     os.utime(first, (1, 1))
@@ -259,18 +254,18 @@ def test_pictures_to_start_from_are_kept_up_to_a_size(current, monkeypatch):
     assert [path.is_file() for path in (first, second, third)] == [True, False, True]
 
 
-def test_the_browser_pins_and_deletes_and_says_so_twice(current):
-    plan, *_ = current.plan(FIRST)
-    current.sample(plan, seed=1)
+def test_the_browser_pins_and_deletes_and_says_so_twice(graph):
+    plan, *_ = graph.plan(FIRST)
+    graph.sample(plan, seed=1)
     (entry,) = entries()
     for action, is_pinned in (("pin", True), ("unpin", False)):
-        (text, _, _), _ = current.pack.run("CHAI_CacheBrowser", action=action, entries=entry.id[:8])
+        (text, _, _), _ = graph.pack.run("CHAI_CacheBrowser", action=action, entries=entry.id[:8])
         assert text.startswith(f"#{entry.id[:8]} {action}ned") and entries()[0].is_pinned is is_pinned
-    (text, _, _), _ = current.pack.run("CHAI_CacheBrowser", action="delete", entries=entry.id)
+    (text, _, _), _ = graph.pack.run("CHAI_CacheBrowser", action="delete", entries=entry.id)
     assert "deleted" in text and entries() == []
-    (text, _, _), _ = current.pack.run("CHAI_CacheBrowser", action="delete", entries=entry.id)
+    (text, _, _), _ = graph.pack.run("CHAI_CacheBrowser", action="delete", entries=entry.id)
     assert "There is no entry" in text
-    assert ("chai.cache" in {event for event, _ in current.pack.host.events}) is True
+    assert ("chai.cache" in {event for event, _ in graph.pack.host.events}) is True
 
 
 def test_a_preset_settles_what_the_widgets_leave_open(graph):
@@ -286,27 +281,27 @@ def test_a_preset_settles_what_the_widgets_leave_open(graph):
     assert (latent["chai"].request.acceleration, report["steps"]) == ("none", 3)
 
 
-def test_adaptive_steps_let_a_hit_grow_as_its_donor_resembles_less(current):
-    plan, *_ = current.plan(FIRST)
-    current.sample(plan, seed=1)
-    engine = current.pipeline.engine(current.pack.part("nodes.handles").default_cache())
-    with_sampling = current.pack.part("nodes.plan_nodes").with_sampling
+def test_adaptive_steps_let_a_hit_grow_as_its_donor_resembles_less(graph):
+    plan, *_ = graph.plan(FIRST)
+    graph.sample(plan, seed=1)
+    engine = graph.pipeline.engine(graph.pack.part("nodes.handles").default_cache())
+    with_sampling = graph.pack.part("nodes.plan_nodes").with_sampling
     steps = {}
     for is_adaptive in (False, True):
-        plan, *_ = current.plan("red balls on the ocean", adaptive_steps=is_adaptive)  # 0.99 like the red ball
+        plan, *_ = graph.plan("red balls on the ocean", adaptive_steps=is_adaptive)  # 0.99 like the red ball
         reuse = engine.plan(with_sampling(plan.request, {"steps": 1000, "fast_steps": 8}, None)).reuse
         assert reuse.outcome == "hit" and reuse.similarity is not None and reuse.similarity < 0.995
         steps[is_adaptive] = reuse.steps
     assert steps[False] == 8 < steps[True] < 100
 
 
-def test_loops_follow_one_another(current):
-    plan, decision, _ = current.plan("|0| a red ball |1| a blue star", num_loops=2)
+def test_loops_follow_one_another(graph):
+    plan, decision, _ = graph.plan("|0| a red ball |1| a blue star", num_loops=2)
     assert "in several loops, looks for no donor" in decision
-    latent, report = current.sample(plan, seed=1)
-    (frames, *_), _ = current.pack.run("CHAI_Decode", pipeline=current.pipeline, latent=latent)
+    latent, report = graph.sample(plan, seed=1)
+    (frames, *_), _ = graph.pack.run("CHAI_Decode", pipeline=graph.pipeline, latent=latent)
     assert len(frames) == report["num_frames"] > 17
-    assert [total for *_, total, _ in current.pack.host.progress] == [6] * 7
+    assert [total for *_, total, _ in graph.pack.host.progress] == [6] * 7
 
 
 def test_an_earlier_video_goes_on(graph):
@@ -328,25 +323,25 @@ def test_an_earlier_video_goes_on(graph):
     assert list(Path(graph.pack.host.folder / "temp").glob("*.part")) == []
 
 
-def test_scores_and_camera_reach_the_model(current):
-    plan, *_ = current.plan(FIRST)
-    latent, _ = current.sample(plan, seed=1)
+def test_scores_and_camera_reach_the_model(graph):
+    plan, *_ = graph.plan(FIRST)
+    latent, _ = graph.sample(plan, seed=1)
     scores = {"aesthetic_score": 6.5, "motion_score": 5.0, "camera_motion": " pan right "}
-    scored, _ = current.sample(current.plan(FIRST, reuse="full")[0], seed=1, **scores)
+    scored, _ = graph.sample(graph.plan(FIRST, reuse="full")[0], seed=1, **scores)
     request = scored["chai"].request
     assert (request.aesthetic_score, request.motion_score, request.camera_motion) == (6.5, 5.0, "pan right")
     assert latent["chai"].request.aesthetic_score is None and latent["chai"].request.camera_motion is None
     assert not torch.equal(scored["samples"], latent["samples"])
 
 
-def test_a_graph_of_before_these_inputs_runs_as_it_did(current):
+def test_a_graph_of_before_these_inputs_runs_as_it_did(graph):
     """The host leaves out what a saved prompt does not have."""
-    plan_nodes = current.pack.part("nodes.plan_nodes")
+    plan_nodes = graph.pack.part("nodes.plan_nodes")
     request = plan_nodes.with_sampling(plan_nodes.request_of({"prompt": FIRST, "reuse": "full"}), {"seed": 1}, None)
-    usual = current.plan(FIRST, reuse="full")[0].request
-    defaults = current.pack.defaults("CHAI_Sampler")
+    usual = graph.plan(FIRST, reuse="full")[0].request
+    defaults = graph.pack.defaults("CHAI_Sampler")
     now = plan_nodes.with_sampling(usual, {**defaults, "seed": 1}, None)
-    resolved = current.pack.part("chai_app.request").RequestDefaults()
+    resolved = graph.pack.part("chai_app.request").RequestDefaults()
     assert request.resolved(resolved) == now.resolved(resolved)
 
 
@@ -361,27 +356,27 @@ def test_the_enhancer_writes_a_caption_for_each_line_and_says_what_it_left(pack)
     assert again == [captions, notes, originals]
 
 
-def test_the_enhancer_moves_the_bar_and_stops_when_told(current_pack):
-    host = current_pack.host
-    current_pack.run("CHAI_EnhancePrompt", prompt="red balloon")
+def test_the_enhancer_moves_the_bar_and_stops_when_told(pack):
+    host = pack.host
+    pack.run("CHAI_EnhancePrompt", prompt="red balloon")
     done, totals = [done for done, *_ in host.progress], {total for _, total, _ in host.progress}
     assert len(totals) == 1 and done == sorted(done) and done[0] == 0 and done[-1] == totals.pop()
     host.progress.clear()
     host.cancel_at_step = 3
     with pytest.raises(InterruptProcessingException):
-        current_pack.run("CHAI_EnhancePrompt", prompt="red balloon")
+        pack.run("CHAI_EnhancePrompt", prompt="red balloon")
     assert [done for done, *_ in host.progress] == [0, 1, 2]
     host.cancel_at_step = None
-    (captions, *_), _ = current_pack.run("CHAI_EnhancePrompt", prompt="red balloon")
+    (captions, *_), _ = pack.run("CHAI_EnhancePrompt", prompt="red balloon")
     assert "red balloon" in captions[0]
 
 
-def test_what_was_enhanced_keeps_the_prompt_that_it_was(current):
+def test_what_was_enhanced_keeps_the_prompt_that_it_was(graph):
     caption, original = "a red ball bouncing in the desert", "red ball"
-    plan, *_ = current.plan(caption, original_prompt=original)
-    latent, _ = current.sample(plan, seed=1)
+    plan, *_ = graph.plan(caption, original_prompt=original)
+    latent, _ = graph.sample(plan, seed=1)
     assert latent["chai"].request.original_prompt == original
-    plan, *_ = current.plan(caption, original_prompt=caption)  # the enhancer left it as it was
+    plan, *_ = graph.plan(caption, original_prompt=caption)  # the enhancer left it as it was
     assert plan.request.original_prompt is None
 
 
@@ -394,20 +389,20 @@ def test_what_was_enhanced_keeps_the_prompt_that_it_was(current):
         ({"prompt": FIRST, "enhancer": "olmoe"}, "hf download allenai/OLMoE-1B-7B-0924-Instruct"),
     ],
 )
-def test_what_the_enhancer_cannot_do_is_one_sentence(current_pack, monkeypatch, tmp_path, values, sentence):
+def test_what_the_enhancer_cannot_do_is_one_sentence(pack, monkeypatch, tmp_path, values, sentence):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    errors = current_pack.part("chai_app.errors")
+    errors = pack.part("chai_app.errors")
     with pytest.raises(errors.ChaiError) as raised:
-        current_pack.run("CHAI_EnhancePrompt", **values)
+        pack.run("CHAI_EnhancePrompt", **values)
     assert sentence in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_a_file_that_is_no_video_is_one_sentence_and_leaves_no_draft(current, tmp_path):
+def test_a_file_that_is_no_video_is_one_sentence_and_leaves_no_draft(graph, tmp_path):
     from comfy_double import VideoFromFile
 
     (tmp_path / "broken.mp4").write_bytes(b"no video")
-    plan, *_ = current.plan(FIRST)
-    errors = current.pack.part("chai_app.errors")
+    plan, *_ = graph.plan(FIRST)
+    errors = graph.pack.part("chai_app.errors")
     with pytest.raises(errors.BadMedia, match="The video to go on from cannot be read"):
-        current.sample(plan, seed=1, extend=VideoFromFile(str(tmp_path / "broken.mp4")))
+        graph.sample(plan, seed=1, extend=VideoFromFile(str(tmp_path / "broken.mp4")))
     assert not (Settings.from_environment().home / "starts").exists()

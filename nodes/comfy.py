@@ -1,4 +1,4 @@
-"""Our nodes through ComfyUI's current interface, comfy_api.latest. Imported only where the host has it."""
+"""Our nodes in ComfyUI's words, comfy_api.latest. Imported only where the host is."""
 
 from __future__ import annotations
 
