@@ -113,12 +113,12 @@ def announce_models_folder() -> None:
 
 def video_from_file(path: Path) -> Any:
     """The host's VIDEO for a file that is encoded already."""
-    return sys.modules["comfy_api.input_impl"].VideoFromFile(str(path))
+    return sys.modules["comfy_api.latest"].InputImpl.VideoFromFile(str(path))
 
 
 def suffix_of(video: Any) -> str:
     """How a file of the host's VIDEO is called at the end: as the file that it is, mp4 where it is none yet."""
-    is_file = isinstance(video, sys.modules["comfy_api.input_impl"].VideoFromFile)
+    is_file = isinstance(video, sys.modules["comfy_api.latest"].InputImpl.VideoFromFile)
     source = video.get_stream_source() if is_file else None
     return (Path(source).suffix if isinstance(source, str) else "") or ".mp4"
 

@@ -118,9 +118,9 @@ def modules(host: Host) -> dict[str, types.ModuleType]:
         get_executing_context=lambda: None if host.context.get() is None else Context("p", host.context.get(), None),
     )
     module("comfy_api")
-    module("comfy_api.input_impl", VideoFromFile=VideoFromFile)
     latest = module("comfy_api.latest")
     latest.io, latest.ComfyExtension = interface(), type("ComfyExtension", (), {})
+    latest.InputImpl = types.SimpleNamespace(VideoFromFile=VideoFromFile)
     return made
 
 
