@@ -198,7 +198,7 @@ class GenerationRequest:
     )
     dtype: str | None = asked(
         Choice(
-            "dtype", "fp32, bf16 or fp16.", usual="bf16 on CUDA, else fp32",
+            "dtype", "fp32, bf16 or fp16.", usual="bf16 on CUDA and on a CPU with AMX, else fp32",
             panel=MACHINE, choices=("fp32", "bf16", "fp16"),
         )
     )

@@ -60,7 +60,7 @@ class LoadPipeline(Node):
         Input(
             "dtype",
             "COMBO",
-            "Number format of the weights. auto is bf16 on a GPU that has it, else fp32.",
+            "Number format of the weights. auto is bf16 on a GPU that has it and on a CPU with AMX, else fp32.",
             choices=lambda: (AUTO, "bf16", "fp16", "fp32"),
             default=AUTO,
             optional=True,

@@ -39,6 +39,12 @@ def write_text_encoder() -> Callable[[Path, Path, int], None]:
 
 
 @pytest.fixture(autouse=True)
+def a_plain_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests find the same CPU everywhere: one without matrix units."""
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict, raising=False)
+
+
+@pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the folders of the person who runs it."""
     monkeypatch.setenv("CHAI_HOME", str(tmp_path / "home"))

@@ -548,7 +548,11 @@ def test_a_device_that_is_not_here_is_refused(shared, monkeypatch):
 
 def test_the_machine_is_chosen_by_what_is_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": False})
     assert choose_machine(None, None, None) == Machine("cpu", "fp32", "none")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert choose_machine(None, None, None) == Machine("cpu", "bf16", "none")
+    assert choose_machine(None, None, None, is_exact=True) == Machine("cpu", "fp32", "none")
     with pytest.raises(BadRequest, match="does nothing on cpu: leave --offload out"):
         choose_machine("cpu", None, "model")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -557,6 +561,21 @@ def test_the_machine_is_chosen_by_what_is_there(monkeypatch):
     assert choose_machine(None, None, "sequential") == Machine("cuda", "bf16", "sequential")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert choose_machine("cuda:0", None, None) == Machine("cuda:0", "fp32", "none")
+
+
+def test_on_a_cpu_with_matrix_units_a_video_is_made_in_bf16_and_exact_in_fp32(tiny_model_folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    request = GenerationRequest(PROMPT, model=str(tiny_model_folder), num_inference_steps=3, seed=1, reuse="full")
+    made = {}
+    for has_them in (False, True):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has_them=has_them: {"amx_bf16": has_them})
+        engine = Engine()
+        made[has_them] = engine.generate(request)
+        assert engine.generate(replace(request, preset="exact")).report.dtype == "fp32"
+        engine.close()
+    assert (made[False].report.dtype, made[True].report.dtype) == ("fp32", "bf16")
+    error = (made[True].frames.astype(float) - made[False].frames).std()
+    assert error > 0 and 20 * np.log10(255 / error) > 30, "dB"
 
 
 def test_memory_that_runs_out_is_told_with_what_to_do(shared, monkeypatch):

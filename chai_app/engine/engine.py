@@ -377,7 +377,9 @@ class Engine:
 
     def _load(self, request: GenerationRequest) -> LoadedModel:
         model = find_model(request.model or self._model, self.settings)
-        return self._load_on(model, choose_machine(request.device, request.dtype, request.offload))
+        return self._load_on(
+            model, choose_machine(request.device, request.dtype, request.offload, request.preset == "exact")
+        )
 
     def _load_on(self, model: Model, machine: Machine) -> LoadedModel:
         if self._loaded is None or not self._loaded.is_still(model, machine):

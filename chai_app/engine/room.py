@@ -70,7 +70,7 @@ def check_room(request: ResolvedRequest, model: Model, earlier_frames: int = 0) 
     hidden_size = model.transformer_setting("hidden_size", 1152)
     if size.computing_bytes(hidden_size, 4) + size.kept_bytes(earlier_frames) < _TRIFLE_BYTES:
         return
-    machine = choose_machine(request.device, request.dtype, request.offload)
+    machine = choose_machine(request.device, request.dtype, request.offload, request.preset == "exact")
     bytes_per_number = 4 if machine.dtype == "fp32" else 2
     main_bytes = _main_memory_bytes()
     device_bytes = main_bytes if machine.device == "cpu" else _device_memory_bytes(machine.device)
