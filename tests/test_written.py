@@ -6,7 +6,7 @@ import pytest
 
 from chai_app.engine import Engine
 from chai_app.engine.prompt_notes import entities_of, model_texts
-from chai_app.engine.written import with_written_options, written_notes
+from chai_app.engine.written import with_following_seeds, with_written_options, written_notes
 from chai_app.errors import BadRequest
 from chai_app.models import find_model
 from chai_app.request import GenerationRequest, RequestDefaults
@@ -22,6 +22,15 @@ def settings(tmp_path):
 def released(settings):
     """A model with the size of the published weights."""
     return replace(find_model("demo", settings), defaults=RequestDefaults(), vocabulary=None)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "seed", "seeds"),
+    [("a hen", None, [None, None, None]), ("a hen", 3, [3, 4, 5]), ("a hen --seed 12", None, [None, 13, 14]),
+     ("a hen --seed 12", 3, [3, 4, 5]), ("a hen --seed x", None, [None, None, None])],
+)  # fmt: skip
+def test_several_videos_of_a_prompt_have_seeds_that_follow_on(prompt, seed, seeds):
+    assert [each.seed for each in with_following_seeds(GenerationRequest(prompt, seed=seed), 3)] == seeds
 
 
 def test_flags_become_fields_and_never_reach_the_model(released):

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from chai_app.engine.written import with_following_seeds
 from chai_app.enhance import DEMO as DEMO_ENHANCER
 from chai_app.enhance import PUBLISHED as ENHANCERS
 from chai_app.errors import BadRequest, ChaiError
@@ -215,11 +216,7 @@ def requests_from(values: Mapping[str, Any], last_seed: int | None = None) -> li
         replace(request, prompt=prompt, original_prompt=original)
         for prompt, original in zip(prompts or [request.prompt], originals or [None], strict=True)
     ]
-    return [
-        replace(one, seed=None if one.seed is None else one.seed + i) if i else one
-        for one in each
-        for i in range(count)
-    ]
+    return [request for one in each for request in with_following_seeds(one, count)]
 
 
 def request_from(values: Mapping[str, Any], last_seed: int | None = None) -> GenerationRequest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,6 +67,7 @@ def generate(
     asked: dict[str, Any],
 ) -> None:
     from ..engine import Engine
+    from ..engine.written import with_following_seeds
     from .enhance import enhanced_fields
     from .handover import engine_for
     from .work import PlannedVideo, carry_out
@@ -95,7 +95,8 @@ def generate(
     if enhance:
         assert isinstance(engine, Engine), "captions are written here"
         wanted = enhanced_fields(engine, wanted, console, enhancer, asked.get("seed") or 0)
-    plans = [engine.plan(request) for each in wanted for request in _seeded(each, count)]
+    requests = [GenerationRequest.from_json(each) for each in wanted]
+    plans = [engine.plan(request) for each in requests for request in with_following_seeds(each, count)]
 
     jobs, taken = [], set[Path]()
     for plan in plans:
@@ -118,14 +119,6 @@ def generate(
     finally:  # what was made before a failure, or before Ctrl-C, is told as well
         if results:
             write_json(json_file, {"videos": results})
-
-
-def _seeded(fields: dict[str, Any], count: int) -> Iterator[GenerationRequest]:
-    """The request `count` times: seeds follow on from the one that was given, or are drawn."""
-    first = GenerationRequest.from_json(fields)
-    for i in range(count):
-        seed = None if first.seed is None else first.seed + i
-        yield GenerationRequest.from_json({**first.to_json(), "seed": seed})
 
 
 def _read_pattern(like: str | None) -> tuple[GenerationRequest, Report] | None:

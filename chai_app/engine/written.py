@@ -50,6 +50,16 @@ def with_written_options(request: GenerationRequest, model: Model, may_open_file
     return _with_its_loops(replace(request, prompt=text, original_prompt=original, **values))
 
 
+def with_following_seeds(request: GenerationRequest, count: int) -> list[GenerationRequest]:
+    """The request so many times: seeds follow on from the one that was given, if need be in the prompt, or are
+    drawn."""
+    seed = request.seed
+    if seed is None:
+        written = [value for name, value in read_syntax(request.prompt).options if field_of(name) == "seed"]
+        seed = int(written[0]) if written and written[0].isdecimal() else None
+    return [request if i == 0 or seed is None else replace(request, seed=seed + i) for i in range(count)]
+
+
 def written_notes(request: GenerationRequest, model: Model) -> list[str]:
     """What became of the syntax in the prompt of a settled request, and what of it nobody can read."""
     notes = []

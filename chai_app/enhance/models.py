@@ -102,7 +102,7 @@ def find(name: str, settings: Settings) -> tuple[Path, Manner]:
     if name == DEMO:
         folder = BUNDLED_MODELS / "enhancer"
         if not (folder / "config.json").is_file():
-            raise MissingWeights(f"The demo enhancer is not at {folder}: fetch the whole project again with git clone.")
+            raise MissingWeights(f"The demo enhancer is not at {folder}: install CHAI again, all of it.")
         return folder, read_manner(folder)
     for folder in (Path(name).expanduser(), settings.models_folder / name):
         if (folder / "config.json").is_file():

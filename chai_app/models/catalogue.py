@@ -151,7 +151,7 @@ def find_model(name: str, settings: Settings) -> Model:
     if name == DEMO:
         folder = BUNDLED_MODELS / DEMO
         if not folder.is_dir():
-            raise MissingWeights(f"The demo model is not at {folder}: fetch the whole project again with git clone.")
+            raise MissingWeights(f"The demo model is not at {folder}: install CHAI again, all of it.")
         return _read_folder(folder)
     for folder in (Path(name).expanduser(), settings.models_folder / name):
         if folder.is_dir():
