@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .eviction import EvictionPolicy as EvictionPolicy
     from .lookup import Candidate as Candidate
     from .lookup import CountLikeness as CountLikeness
-    from .lookup import Decision as Decision
+    from .lookup import LookupResult as LookupResult
     from .search import Found as Found
     from .thresholds import Calibration as Calibration
     from .thresholds import Embedder as Embedder
@@ -51,7 +51,7 @@ _HOMES = {
     "errors": ("BadArchive", "CacheError", "CacheFull", "CannotStore", "DamagedCache", "OlderCache", "UnknownEntry"),
     "events": ("Day", "Event", "Stats"),
     "eviction": ("EvictionPolicy",),
-    "lookup": ("Candidate", "CountLikeness", "Decision"),
+    "lookup": ("Candidate", "CountLikeness", "LookupResult"),
     "search": ("Found",),
     "thresholds": (
         "Calibration",

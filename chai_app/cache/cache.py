@@ -24,7 +24,7 @@ from .thresholds import Embedder, Thresholds, thresholds_for
 if TYPE_CHECKING:
     from .archive import ExportReport, ImportReport
     from .codec import Storage
-    from .lookup import CountLikeness, Decision
+    from .lookup import CountLikeness, LookupResult
     from .search import Found
     from .shelves import Shelves
 
@@ -92,7 +92,7 @@ class LatentCache:
         shape: Shape,
         count_likeness: CountLikeness | None = None,
         thresholds: Thresholds | None = None,
-    ) -> Decision:
+    ) -> LookupResult:
         """The entry to reuse for a prompt that names `wanted`, or a miss; either way with reasons.
 
         No latents are read and nothing is counted: whoever acts upon it calls `touch` or `count_miss`.

@@ -62,7 +62,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Decision:
+class LookupResult:
     """What a lookup came to. entry is None for a miss; candidates are best first, the taken one leading."""
 
     entry: Entry | None
@@ -133,7 +133,7 @@ def decide(
     thresholds: Thresholds,
     count_likeness: CountLikeness,
     has_file: Callable[[Entry], bool],
-) -> Decision:
+) -> LookupResult:
     """Choose. Reads the database and the shelves and changes neither, beyond bringing the shelves up to date.
 
     Args:
@@ -165,7 +165,7 @@ def decide(
     losers = sorted(candidates[entry is not None :], key=lambda candidate: -candidate.score)
     candidates = candidates[: entry is not None] + losers
     notes = (_OTHER_WIDTH,) if shelves.has_other_width(connection, embedder) else ()
-    return Decision(entry, tuple(candidates), thresholds, (time.perf_counter() - started) * 1e3, notes)
+    return LookupResult(entry, tuple(candidates), thresholds, (time.perf_counter() - started) * 1e3, notes)
 
 
 def _matches(
