@@ -17,9 +17,9 @@ The classes:
 - place: of the votes for what is seen, most go to places ("bedroom", "valley"); building: and of those, most to what
   stands in a place itself ("lighthouse", "viaduct").
 - either: a fair share goes to places ("toilet", the fixture and the room; "water", the liquid and the lake).
-- medium: weather, soil, liquids: a thing, and a place for what is in it ("snow", "mud").
+- medium: weather, soil, liquids, waves: a thing, and a place for what is in it ("snow", "mud").
 - planet: a thing in the sky, and a place for what is on it ("moon").
-- plant: a thing, and a place where there are many ("among the trees").
+- plant (corals too): a thing, and a place where there are many ("among the trees").
 - group: a word for many of what follows ("herd").
 - picture: a word for what shows something else ("painting", "photograph").
 - thing: all the others. Listed where the word is usual, or is a verb or an adjective too, since taggers mistake those
@@ -51,16 +51,16 @@ ROOTS = {
     ),
     # Places that one sees from outside, too; a booth is an enclosure to WordNet, and that an area.
     "building": "structure#1 ride#2 booth#2 stall#3",
-    "medium": "atmospheric_phenomenon#1 cloud#1 soil#2 earth#2 ice#1 gramineous_plant#1 liquid#3",
+    "medium": "atmospheric_phenomenon#1 cloud#1 soil#2 earth#2 ice#1 gramineous_plant#1 liquid#3 wave#1",
     "planet": "celestial_body#1",
-    "plant": "plant#2",
+    "plant": "plant#2 anthozoan#1",
     "picture": "picture#1 graphic_art#1 photograph#1 movie#1",
     # The last two lines: what WordNet has among structures and ways, though nobody is ever inside it or on it, and
     # what it has among events, signals and beliefs, though a camera can see it.
     "thing": (
         "physical_entity#1 food#1 "
         "supporting_structure#1 structural_member#1 obstruction#1 signboard#1 conduit#1 "
-        "fire#1 explosion#1 wave#1 visual_signal#1 spiritual_being#1 imaginary_being#1 "
+        "fire#1 explosion#1 visual_signal#1 spiritual_being#1 imaginary_being#1 "
         "ghost#1 sign#2 natural_phenomenon#1"
     ),
     "group": "group#1 organization#1",

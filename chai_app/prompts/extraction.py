@@ -82,6 +82,8 @@ def part_of(phrase: NounPhrase) -> Part | None:
     is_setting = is_inside or phrase.preposition == "from" or phrase.is_alone or phrase.is_shown
     if phrase.kind == "place" or (phrase.kind == "building" and is_setting):
         return "scene"
+    if phrase.head == "surface":
+        return "scene" if is_inside else None  # on the lunar surface, but not a table with a shiny one
     if phrase.kind == "either" and phrase.is_name:
         return "scene"
     if phrase.kind == "either":  # on the bridge, but on a bench

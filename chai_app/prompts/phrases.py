@@ -89,8 +89,11 @@ class NounPhrase:
 
     @property
     def is_relation(self) -> bool:
-        is_of_place = len(self.words) > 1 and kind_of(self.words[-2]) == "place"  # a street corner
-        return self.words[-1] in RELATIONS and not is_of_place
+        # A street corner and the moon surface are places themselves, and so is a surface that is rocky, or lunar.
+        is_place = len(self.words) > 1 and (
+            kind_of(self.words[-2]) in ("place", "planet") or self.words[-1] == "surface"
+        )
+        return self.words[-1] in RELATIONS and not is_place
 
 
 def find_phrases(words: list[str], tags: list[str]) -> list[NounPhrase]:

@@ -84,6 +84,11 @@ def test_a_compound_that_is_not_what_its_last_word_says_is_its_own_head():
     assert heads("a black cat, a golden retriever and a beach ball") == ["cat", "retriever", "ball"]
 
 
+def test_what_a_thing_is_covered_with_is_no_scene():
+    assert scenes("a wooden table with a shiny surface") == []
+    assert objects("a surfer rides big waves") == ["surfer", "big waves"]
+
+
 @pytest.mark.parametrize(
     ("prompt", "scene"),
     [
@@ -103,6 +108,9 @@ def test_a_compound_that_is_not_what_its_last_word_says_is_its_own_head():
         ("a tram between the houses of Lisbon", "lisbon"),
         ("an otter at the edge of a pond", "pond"),
         ("a busker on a street corner", "street corner"),
+        ("a rover on the lunar surface", "lunar surface"),
+        ("a rocket over the moon surface", "moon surface"),
+        ("a gull over the waves", "waves"),
     ],
 )
 def test_a_place_after_a_preposition_of_place_is_a_scene(prompt, scene):
