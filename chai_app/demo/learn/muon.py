@@ -28,24 +28,30 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
-            for weight, update in zip(weights, self._updates(weights, group["momentum"]), strict=True):
+            updates = self._updates(weights, group["momentum"])
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            for weight, update in zip(weights, updates, strict=True):
                 scale = 0.2 * max(update.shape) ** 0.5  # AdamW's usual size of an update
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.add_(update.view(weight.shape), alpha=-group["lr"] * scale)
 
     def _updates(self, weights: list[nn.Parameter], momentum: float) -> list[Tensor]:
-        """The orthogonal matrices of all weights. Among several processes each works out its share: with two, a step of
-        the 5 M transformer on 64 single frames fell from 0.97 s to 0.73 s on a CPU."""
+        """The orthogonal matrices of all weights; those of one shape are worked out together, since what small products
+        cost is being called. Among several processes each works out its share."""
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        averages = [self.state[weight]["momentum"] for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        ahead = [each.flatten(1) for each in torch._foreach_lerp(gradients, averages, momentum)]
         processes, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
-        updates = []
-        for i, weight in enumerate(weights):
-            assert weight.grad is not None
-            state = self.state[weight]
-            if not state:
-                state["momentum"] = torch.zeros_like(weight)
-            average = state["momentum"].lerp_(weight.grad, 1 - momentum)
-            ahead = weight.grad.lerp(average, momentum).flatten(1)
-            updates.append(orthogonal(ahead) if i % processes == rank else torch.zeros_like(ahead))
+        updates = [torch.zeros_like(each) for each in ahead] if processes > 1 else ahead
+        alike: dict[torch.Size, list[int]] = {}
+        for i in range(rank, len(ahead), processes):
+            alike.setdefault(ahead[i].shape, []).append(i)
+        for numbers in alike.values():
+            for i, update in zip(numbers, orthogonal(torch.stack([ahead[i] for i in numbers])), strict=True):
+                updates[i] = update
         if processes > 1:
             flat = torch.cat([update.flatten() for update in updates])
             dist.all_reduce(flat)
@@ -54,16 +60,16 @@ class Muon(torch.optim.Optimizer):
         return updates
 
 
-def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Roughly the nearest matrix whose singular values are all 1, by Newton-Schulz iteration."""
+def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Roughly the nearest matrices (..., M, N) whose singular values are all 1, by Newton-Schulz iteration."""
     a, b, c = _NEWTON_SCHULZ
-    x = matrix / (matrix.norm() + 1e-7)
-    is_tall = x.shape[0] > x.shape[1]
-    x = x.T if is_tall else x
+    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    is_tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if is_tall else x
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if is_tall else x
+    return x.mT if is_tall else x
 
 
 def optimizers_for(model: nn.Module, use_muon: bool, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
