@@ -131,7 +131,7 @@ class LatentCache:
             reason = str(error)
         if self.read_only:
             return LoadedLatents(None, f"{missed}: {reason}; cache repair takes it out.")
-        done = "set aside" if self._files.latents_of(entry.id).exists() else "taken out"
+        done = "set aside" if self._files.exists(self._files.latents_of(entry)) else "taken out"
         if not self._store.set_aside(entry):
             return LoadedLatents(None, f"{missed}: it was removed in the meantime.")
         return LoadedLatents(None, f"{missed}: {reason}, so it was {done}.")
@@ -202,7 +202,7 @@ class LatentCache:
     ) -> list[Entry]:
         """Newest first, or by when they were used last, by hits or by bytes, the most first."""
         with self._database.reading() as connection:
-            return rows.selected(connection, selection or Selection(), -1 if limit is None else limit, offset, order)
+            return rows.selected(connection, selection or Selection(), limit, offset, order)
 
     def count(self, selection: Selection | None = None) -> int:
         """How many entries are meant; the total of the pages that `entries` gives."""
@@ -221,8 +221,7 @@ class LatentCache:
 
     def preview(self, entry: Entry) -> Path | None:
         """The picture that an entry was stored with, if it is there."""
-        path = self._files.preview_of(entry.id)
-        return path if path.is_file() else None
+        return self._files.preview(entry.id)
 
     # Changing
 
@@ -243,7 +242,7 @@ class LatentCache:
             raise CacheError(f"These latents were not stored, because {error}.") from error
         entry = self._store.new_row(new, content)
         with ExitStack() as stack:
-            latents = stack.enter_context(self._files.staged())
+            latents = stack.enter_context(self._files.staged(entry))
             latents.write(content)
             preview = None
             if new.preview is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..settings import PROGRAM
 from .errors import CacheError, CannotStore, DamagedCache, OlderCache
+from .ports import Connection
 from .schema import VERSION, check, prepare
 
 _LONGEST_WAIT_S = 60.0
@@ -85,6 +86,14 @@ class Database:
             return
         with closing(self._guard()) if self.path.exists() else nullcontext() as guard:
             yield guard is None or guard.in_transaction
+
+    def faults(self, connection: Connection) -> Iterator[str]:
+        """What SQLite finds wrong with the file."""
+        for (line,) in connection.execute("PRAGMA integrity_check").fetchall():
+            if line != "ok":
+                yield line
+        for table, row, *_ in connection.execute("PRAGMA foreign_key_check").fetchall():
+            yield f"row {row} of {table} refers to nothing"
 
     def _guard(self) -> sqlite3.Connection:
         """A connection that holds the write lock if it may."""

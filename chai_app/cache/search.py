@@ -5,7 +5,6 @@ A lookup decides what one video can reuse; a search shows what there is, a match
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .entries import Entity, Entry, Kind
+from .ports import Connection
 from .rows import entry_by_number
 from .shelf import Shelf
 from .shelves import Shelves, Space
@@ -42,7 +42,7 @@ class Found:
 
 
 def search(
-    connection: sqlite3.Connection,
+    connection: Connection,
     shelves: Shelves,
     embedder: Space,
     wanted: Sequence[Entity],

@@ -6,7 +6,6 @@ no over-fetch is enough when a thousand entries of another model lie nearer than
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .database import Database
 from .entries import MOST_COUNT, Kind
 from .errors import CacheError
 from .latent_files import LatentFiles
+from .ports import Connection, Rows
 from .rows import EMBEDDING_DTYPE, read_setting
 from .shelf import NO_COUNT, Floats, Ints, Shelf, graph_of, read_shelf
 
@@ -43,14 +42,14 @@ _ROWS = f"""
 class Shelves:
     """Every shelf that was asked for. They are touched inside a transaction only, whose lock keeps threads apart."""
 
-    def __init__(self, database: Database, files: LatentFiles) -> None:
+    def __init__(self, database: Rows, files: LatentFiles) -> None:
         self._database, self._files = database, files
         self._loaded: dict[int, Shelf] = {}
         self._saved: dict[int, Change] = {}  # shelf: the change that its file stands for
         self._builds: dict[int, threading.Thread] = {}  # shelf: who builds its graph aside
 
     def find(
-        self, connection: sqlite3.Connection, embedder: Space, kind: Kind, fingerprint: str, latent_key: str
+        self, connection: Connection, embedder: Space, kind: Kind, fingerprint: str, latent_key: str
     ) -> Shelf | None:
         """The one shelf that fits, up to date with the transaction; None if nothing was ever put there."""
         row = connection.execute(
@@ -61,7 +60,7 @@ class Shelves:
         return None if row is None else self.get(connection, row[0])
 
     def others(
-        self, connection: sqlite3.Connection, embedder: Space, kind: Kind, fingerprint: str, latent_key: str, most: int
+        self, connection: Connection, embedder: Space, kind: Kind, fingerprint: str, latent_key: str, most: int
     ) -> Iterator[tuple[str, Shelf]]:
         """(why it does not fit, shelf) for shelves of the same embedder and kind, the same model's first."""
         query = """
@@ -73,18 +72,18 @@ class Shelves:
         for number, other in connection.execute(query, values).fetchall():
             yield "other size" if other == fingerprint else "another model", self.get(connection, number)
 
-    def of_kind(self, connection: sqlite3.Connection, embedder: Space, kind: Kind) -> Iterator[Shelf]:
+    def of_kind(self, connection: Connection, embedder: Space, kind: Kind) -> Iterator[Shelf]:
         """Every shelf of an embedder and a kind, of whatever model and size, the latest first."""
         query = "SELECT number FROM shelves WHERE (embedder, dim) = (?, ?) AND kind = ? ORDER BY number DESC"
         for (number,) in connection.execute(query, [*embedder, kind]).fetchall():
             yield self.get(connection, number)
 
-    def has_other_width(self, connection: sqlite3.Connection, embedder: Space) -> bool:
+    def has_other_width(self, connection: Connection, embedder: Space) -> bool:
         """Whether there is something that says it is of this embedder and cannot be."""
         query = "SELECT 1 FROM shelves s JOIN vectors v ON v.shelf = s.number WHERE embedder = ? AND dim != ? LIMIT 1"
         return connection.execute(query, embedder).fetchone() is not None
 
-    def get(self, connection: sqlite3.Connection, number: int) -> Shelf:
+    def get(self, connection: Connection, number: int) -> Shelf:
         """One shelf, up to date with the transaction."""
         if number not in self._loaded:
             shelf = read_shelf(self._path(number), self._stands_for(connection, number))
@@ -174,7 +173,7 @@ class Shelves:
         self.settle()
         self.save_all()
 
-    def problems(self, connection: sqlite3.Connection, with_saved: bool) -> Iterator[str]:
+    def problems(self, connection: Connection, with_saved: bool) -> Iterator[str]:
         """Where an index, brought up to date, and the database say different things: those in memory, and of the others
         what was saved, if that is asked for. One that was not saved, or long ago, is made anew when it is needed."""
         for (number,) in connection.execute("SELECT number FROM shelves ORDER BY number").fetchall():
@@ -207,7 +206,7 @@ class Shelves:
     def _path(self, number: int) -> Path:
         return self._files.index / f"shelf-{number}.safetensors"
 
-    def _stands_for(self, connection: sqlite3.Connection, number: int) -> dict[str, str]:
+    def _stands_for(self, connection: Connection, number: int) -> dict[str, str]:
         return {"cache": str(read_setting(connection, "cache")), "shelf": str(number)}
 
 
@@ -222,7 +221,7 @@ def _why_unread(path: Path) -> str:
     return "its file is damaged, or of another cache"
 
 
-def _from_rows(connection: sqlite3.Connection, number: int) -> Shelf:
+def _from_rows(connection: Connection, number: int) -> Shelf:
     """A flat shelf, which 100,000 embeddings fill in a fraction of a second; `settle` makes the graph later."""
     (dim,) = connection.execute("SELECT dim FROM shelves WHERE number = ?", [number]).fetchone()
     shelf = Shelf(dim)
@@ -233,7 +232,7 @@ def _from_rows(connection: sqlite3.Connection, number: int) -> Shelf:
     return shelf
 
 
-def _catch_up(connection: sqlite3.Connection, number: int, shelf: Shelf) -> bool:
+def _catch_up(connection: Connection, number: int, shelf: Shelf) -> bool:
     """Bring a shelf up to date; False if it has to be read afresh: after a lag longer than changes are kept, or if it
     stands for another history of the database, which was put back from a backup and went on from there."""
     latest = _latest(connection)
@@ -257,13 +256,13 @@ def _catch_up(connection: sqlite3.Connection, number: int, shelf: Shelf) -> bool
     return True
 
 
-def _read_vectors(connection: sqlite3.Connection, number: int, dim: int, after: int) -> tuple[Ints, Floats]:
+def _read_vectors(connection: Connection, number: int, dim: int, after: int) -> tuple[Ints, Floats]:
     query = "SELECT number, embedding FROM vectors WHERE shelf = ? AND number > ? AND length(embedding) = ? "
     rows = connection.execute(query + "ORDER BY number", [number, after, 2 * dim]).fetchall()
     embeddings = np.frombuffer(b"".join(blob for _, blob in rows), EMBEDDING_DTYPE).reshape(-1, dim)
     return np.array([vector for vector, _ in rows], np.int64), embeddings.astype(np.float32)
 
 
-def _latest(connection: sqlite3.Connection) -> Change:
+def _latest(connection: Connection) -> Change:
     row = connection.execute("SELECT number, mark FROM changes ORDER BY number DESC LIMIT 1").fetchone()
     return (0, 0) if row is None else (row[0], row[1])
