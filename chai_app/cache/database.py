@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from ..settings import PROGRAM
-from .errors import CacheError, CannotStore, DamagedCache, OlderCache
+from .errors import CacheError, CannotStore, DamagedCache
 from .ports import Connection
-from .schema import VERSION, check, prepare
+from .schema import VERSION, check, older, prepare
 
 _LONGEST_WAIT_S = 60.0
 _RETRY_S = 0.01
@@ -25,11 +24,17 @@ class Database:
     read_only leaves the disk as it is; a file that is not there reads as an empty cache.
     """
 
+    is_shared = False
+
     def __init__(self, path: Path, read_only: bool) -> None:
         self.path, self.read_only = path, read_only
         self._lock = threading.RLock()
         with self._in_plain_words():
             self._open()
+
+    def beside(self) -> Database:
+        """The same rows, to read by a connection of its own what takes long."""
+        return Database(self.path, read_only=True)
 
     def close(self) -> None:
         """Waits for the transactions of other threads. Further use is a bug."""
@@ -146,10 +151,7 @@ class Database:
                 self._set_up(is_there=False)
                 return
             if version != VERSION:
-                raise OlderCache(
-                    f"{self.path} was written by an older version of this program (its tables are version {version}, "
-                    f"this program's {VERSION}): run {PROGRAM} cache upgrade, or make a video, to upgrade it."
-                )
+                raise older(version, str(self.path))
             return
         if not self.read_only:
             self._file = _identity(self.path)

@@ -32,7 +32,7 @@ _log = logging.getLogger("chai")
 
 LATENTS_SUFFIX = ".safetensors"
 PREVIEW_SUFFIX = ".webp"
-_ID = re.compile(r"[0-9a-f]{16}")
+ENTRY_ID = re.compile(r"[0-9a-f]{16}")
 _PART_SUFFIX = ".part"
 _MOST_QUARANTINED = 32
 KEPT_ASTRAY_DAYS = 30
@@ -47,8 +47,6 @@ class LatentFiles:
         self.latents, self.previews = home / "latents", home / "previews"
         self.quarantine, self.index = home / "quarantine", home / "index"
         self.astray = home / "astray"
-
-    is_slow_to_list = False
 
     def latents_of(self, entry: Entry) -> Path:
         """Where an entry's latents are, whether they are there or not."""
@@ -72,7 +70,7 @@ class LatentFiles:
         found = []
         for folder, suffix in ((self.latents, LATENTS_SUFFIX), (self.previews, PREVIEW_SUFFIX)):
             strangers = set(_names(folder)).difference([id + suffix for id in ids])  # 100,000 names: no Path for each
-            found += [folder / name for name in strangers if _ID.fullmatch(name.removesuffix(suffix))]
+            found += [folder / name for name in strangers if ENTRY_ID.fullmatch(name.removesuffix(suffix))]
         return found
 
     def parts(self) -> list[Path]:
@@ -95,10 +93,7 @@ class LatentFiles:
             if not self.latents.is_dir():  # a disk that is not mounted takes all files along
                 raise OSError(error.errno, f"the folder {self.latents} is not there") from error
             raise ValueError("its latents file is missing") from error
-        if len(content) != entry.bytes:
-            raise ValueError(f"its latents file has {len(content):,} bytes instead of {entry.bytes:,}")
-        if hashlib.sha256(content).hexdigest() != entry.checksum:
-            raise ValueError("its latents file is not the one that was stored")
+        check_latents(entry, content)
         return content
 
     def has_latents(self, entry: Entry) -> bool:
@@ -173,8 +168,8 @@ class LatentFiles:
 
     def _places_of_astray(self) -> list[Path]:
         folders = {LATENTS_SUFFIX: self.latents, PREVIEW_SUFFIX: self.previews}
-        paths = map(Path, _names(self.astray))
-        return [folders[path.suffix] / path for path in paths if path.suffix in folders and _ID.fullmatch(path.stem)]
+        paths = [path for path in map(Path, _names(self.astray)) if path.suffix in folders]
+        return [folders[path.suffix] / path for path in paths if ENTRY_ID.fullmatch(path.stem)]
 
     def astray_ids(self) -> set[str]:
         """The ids for which files that went astray are named."""
@@ -188,7 +183,7 @@ class LatentFiles:
                 if time.time() - path.stat().st_mtime >= 86_400 * days:
                     path.unlink()
 
-    def forget_set_aside(self) -> None:
+    def forget_set_aside(self, ids: set[str]) -> None:
         """Unlink all that went astray, and all damaged latents that were set aside."""
         self.forget_astray(0)
         remove(*(self.quarantine / name for name in _names(self.quarantine)))
@@ -248,6 +243,14 @@ class Staged:
             self._file.close()
         if not self._is_kept:
             remove(self.path)
+
+
+def check_latents(entry: Entry, content: bytes) -> None:
+    """Raises: ValueError unless an entry's latents are the ones that were stored."""
+    if len(content) != entry.bytes:
+        raise ValueError(f"its latents file has {len(content):,} bytes instead of {entry.bytes:,}")
+    if hashlib.sha256(content).hexdigest() != entry.checksum:
+        raise ValueError("its latents file is not the one that was stored")
 
 
 def _is_abandoned(part: Path) -> bool:

@@ -17,9 +17,9 @@ import numpy as np
 
 from .entries import KINDS, Entity, Entry, Kind, Shape
 from .ports import Connection
-from .rows import entry_by_number, reuse_depths
-from .shelf import NO_COUNT, Floats, Ints, Shelf
-from .shelves import Shelves, Space
+from .rows import NO_COUNT, entry_by_number, reuse_depths
+from .shelf import Floats, Ints
+from .shelves import Searchable, Shelves, Space
 from .thresholds import Thresholds
 
 CountLikeness = Callable[[int | None, int | None], float]
@@ -169,7 +169,7 @@ def decide(
 
 
 def _matches(
-    shelf: Shelf, asked: dict[int, Entity], threshold: float, count_likeness: CountLikeness, most: int
+    shelf: Searchable, asked: dict[int, Entity], threshold: float, count_likeness: CountLikeness, most: int
 ) -> _Matches:
     """What the phrases nearest to each entity lead to. More and more phrases, as long as all are alike enough and none
     leads to an entry that passes (the count is another, or the entries went)."""

@@ -38,6 +38,12 @@ class Rows(Protocol):
     @property
     def read_only(self) -> bool: ...
 
+    is_shared: bool
+    """Whether many machines use it: what is read comes over a network, and it can search embeddings by itself."""
+
+    def beside(self) -> Rows:
+        """The same rows, to read by a connection of its own what takes long."""
+
     def reading(self) -> AbstractContextManager[Connection]:
         """All reads of the block see the cache at one moment. Inside another transaction it is part of that."""
 
@@ -75,9 +81,6 @@ class Blobs(Protocol):
     Names (`PurePath`) end in the id of the entry and a suffix.
     """
 
-    is_slow_to_list: bool
-    """Whether to list all names takes seconds, so that no opening should."""
-
     def latents_of(self, entry: Entry) -> Any: ...
     def preview_of(self, id: str) -> Any: ...
 
@@ -102,8 +105,8 @@ class Blobs(Protocol):
     def set_aside(self, entry: Entry) -> None:
         """Damaged latents go where they can be looked at."""
 
-    def forget_set_aside(self) -> None:
-        """Away with all that is not an entry's."""
+    def forget_set_aside(self, ids: set[str]) -> None:
+        """Away with all that is no entry's, while nobody else writes rows."""
 
     def without_row(self, ids: set[str]) -> Sequence[PurePath]:
         """What is named for an entry, but for none of these."""

@@ -11,6 +11,15 @@ from typing import Any, Literal
 from .entries import KINDS, MOST_COUNT, Entity, Entry, Kind, Order, Phrase, Schedule, Selection, Shape, plain
 from .ports import Among, Connection, Embedding
 
+NO_COUNT = -1
+"""Stands in an index for a count that the phrase does not say."""
+
+# (vector, entry, count) of a shelf: whole embeddings alone, of `dim` numbers; a count beyond all counting is none.
+ROWS = f"""
+    SELECT e.vector, e.entry, CASE WHEN e.count BETWEEN 0 AND {MOST_COUNT} THEN e.count ELSE {NO_COUNT} END
+    FROM entities e JOIN vectors v ON v.number = e.vector WHERE v.shelf = ? AND length(v.embedding) = ?
+"""
+
 Change = Literal["added", "removed", "refiled"]
 
 KEPT_CHANGES = 50_000
@@ -233,6 +242,11 @@ def read_setting(connection: Connection, name: str, default: Any = None) -> Any:
 def write_setting(connection: Connection, name: str, value: Any) -> None:
     query = "INSERT INTO settings VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
     connection.execute(query, [name, str(value)])
+
+
+def have_indexes_made_anew(connection: Connection) -> None:
+    """So that no machine's copy remembers what was purged."""
+    _tell(connection, 0, "refiled")
 
 
 def _tell(connection: Connection, number: int, what: Change) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from .errors import CacheError
 from .eviction import DEFAULT_BUDGET_BYTES, EvictionPolicy, make_room, order_of
 from .latent_files import LATENTS_SUFFIX
 from .ports import Blobs, Connection, Rows, Staged
+
+_DAY_S = 86_400
 
 Clock = Callable[[], float]
 
@@ -132,9 +135,12 @@ class Store:
         with self.database.writing() as connection:
             entries = rows.selected(connection, selection)
             self._forget(connection, entries, "remove")
+            if entries and self.database.is_shared:
+                rows.have_indexes_made_anew(connection)
         self._unlink(entries)
         if selection == Selection():  # nothing at all is to be left
-            self.files.forget_set_aside()
+            with self.database.writing() as connection:
+                self.files.forget_set_aside(rows.all_ids(connection))
         return entries
 
     def drop(self, entry: Entry) -> bool:
@@ -174,13 +180,20 @@ class Store:
         self._unlink(leaving)
         return leaving
 
-    def sweep(self) -> list[str]:
+    def sweep(self, is_opening: bool = False) -> list[str]:
         """Look after blobs that no row speaks of. Returns: what was done, one sentence for each.
 
         Looks without the write lock first: a cache that is sound, which is nearly always, is opened without waiting.
+        An opening looks once a day where it takes seconds.
         """
         with self.database.reading() as connection:
             here = rows.all_ids(connection)
+            last = float(rows.read_setting(connection, "swept", 0))
+        if self.database.is_shared:
+            if is_opening and time.time() - last < _DAY_S:
+                return []
+            with self.database.writing() as connection:
+                rows.write_setting(connection, "swept", time.time())
         if not self.files.has_litter(here):
             return []
         with self.database.writing() as connection:
