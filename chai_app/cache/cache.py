@@ -26,6 +26,7 @@ from .thresholds import Embedder, Thresholds, thresholds_for
 if TYPE_CHECKING:
     from .archive import ExportReport, ImportReport
     from .codec import Storage
+    from .copying import CopyReport
     from .lookup import CountLikeness, LookupResult
     from .search import Found
     from .shelves import Shelves
@@ -368,6 +369,18 @@ class LatentCache:
 
         self._database.refuse_if_read_only()
         report = import_archive(self._store, path, self._embedder)
+        self._settle()
+        return report
+
+    def copy_from(self, other: LatentCache) -> CopyReport:
+        """Take all entries of another cache that are not here, with all that belongs to them.
+
+        Raises: CacheFull, before anything is copied, if something would have to leave for it.
+        """
+        from .copying import copy_entries
+
+        self._database.refuse_if_read_only()
+        report = copy_entries(other._store, self._store)
         self._settle()
         return report
 

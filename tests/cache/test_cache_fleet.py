@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from cache_kit import (
     tiny_entry,
 )
 
-from chai_app.cache import CacheError, CannotStore, LatentCache, Selection, shelves
+from chai_app.cache import CacheError, CacheFull, CannotStore, LatentCache, Selection, shelves
 from chai_app.errors import BadRequest
 from chai_app.settings import Settings, SharedCache
 
@@ -237,3 +238,47 @@ def test_latents_may_lie_in_a_bucket_or_in_memory(home, store, monkeypatch):
         assert "set aside" in cache.load(entry).note
         cache.clear()
         assert cache._files.without_row(set()) == [] and not cache._files.has_litter(set()) and cache.verify() == []
+
+
+def test_a_cache_moves_into_a_fleet_and_back_and_goes_on_where_it_was_stopped(home, tmp_path, monkeypatch):
+    with open_cache(home) as shared, open_cache(tmp_path / "before", shared=None) as before:
+        before.set_budget(10 * TINY_ENTRY_BYTES, "lfu")
+        made = [before.insert(tiny_entry(before, name, phrase("tiger"), preview=b"picture")) for name in NAMES[:4]]
+        before.touch(made[0])
+        before.pin(made[1])
+        Path(before._files.latents_of(made[2])).write_bytes(b"damaged")
+        commit, calls = shared._store.commit, []
+
+        def stop_at_the_second(arrivals):
+            calls.append(arrivals)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return commit(arrivals)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(shared._store, "commit", stop_at_the_second)
+            shared.copy_from(before)
+        assert prompts(shared) == [NAMES[0]] and shared.verify() == []
+        report = shared.copy_from(before)
+        assert (report.copied, report.already_there, len(report.notes)) == (2, 1, 1) and made[2].id in report.notes[0]
+        assert (shared.stats().budget_bytes, shared.stats().policy) == (10 * TINY_ENTRY_BYTES, "lfu")
+        with open_cache(tmp_path / "after", shared=None) as after:
+            assert after.copy_from(shared).copied == 3
+            for cache in (shared, after):
+                for entry in (before.entry(made[i].id) for i in (0, 1, 3)):
+                    there = cache.entry(entry.id)
+                    assert there.to_json() | {"number": 0} == entry.to_json() | {"number": 0}
+                    assert cache.phrases(there) == before.phrases(entry) and cache.load(there).note is None
+                    assert cache.preview(there).read_bytes() == b"picture"
+                assert look(cache, phrase("tiger")).entry.prompt == NAMES[3] and cache.verify() == []
+
+
+def test_a_copy_that_something_would_have_to_leave_for_is_refused(home, tmp_path):
+    with open_cache(home) as shared, open_cache(tmp_path / "before", shared=None) as before:
+        for name in NAMES[:3]:
+            before.insert(tiny_entry(before, name))
+        shared.insert(tiny_entry(shared, NAMES[4]))
+        shared.set_budget(3 * TINY_ENTRY_BYTES)
+        with pytest.raises(CacheFull, match="nothing was copied"):
+            shared.copy_from(before)
+        assert prompts(shared) == [NAMES[4]]
