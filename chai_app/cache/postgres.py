@@ -28,7 +28,7 @@ from psycopg.pq import Format, TransactionStatus
 from psycopg.types import TypeInfo
 
 from .database import Database
-from .errors import CacheError, CannotStore
+from .errors import CacheError, CannotStore, DamagedCache
 from .ports import Connection, Cursor, Embedding
 from .schema import APPLICATION_ID, VERSION, older, refuse_newer, steps_from
 
@@ -215,6 +215,11 @@ class Postgres:
         except (errors.DiskFull, errors.InsufficientPrivilege, errors.FeatureNotSupported) as error:
             raise CannotStore(
                 f"The database {self._shown} refused it, so the cache was left as it was ({_first_line(error)})."
+            ) from error
+        except (errors.UndefinedTable, errors.UndefinedColumn, errors.DataCorrupted, errors.IndexCorrupted) as error:
+            raise DamagedCache(
+                f"The database {self._shown} is damaged ({_first_line(error)}): put a backup in its place, or drop its "
+                "schema chai to begin with an empty cache."
             ) from error
         except psycopg.OperationalError as error:
             raise CacheError(

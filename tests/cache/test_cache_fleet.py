@@ -1,7 +1,9 @@
 """What a cache that many machines share promises beyond what every cache does."""
 
+import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from cache_kit import (
     tiny_entry,
 )
 
-from chai_app.cache import CacheError, CacheFull, CannotStore, LatentCache, Selection, shelves
+from chai_app.cache import CacheError, CacheFull, CannotStore, DamagedCache, LatentCache, Selection, shelves
 from chai_app.errors import BadRequest
 from chai_app.settings import Settings, SharedCache
 
@@ -139,6 +141,14 @@ def test_a_server_that_was_restarted_is_found_again(home):
         assert look(cache, phrase("cave", "scene")).is_hit
 
 
+def test_tables_that_went_are_said_in_one_sentence(home):
+    with open_cache(home) as cache:
+        with psycopg.connect(shared_of(home).rows, autocommit=True) as other:
+            other.execute("DROP TABLE chai.entities CASCADE")
+        with pytest.raises(DamagedCache, match="is damaged"):
+            cache.stats()
+
+
 def test_a_failure_leaves_nothing_behind(home, monkeypatch):
     with open_cache(home) as cache:
         kept = cache.insert(tiny_entry(cache, "cave", preview=b"picture"))
@@ -151,6 +161,36 @@ def test_a_failure_leaves_nothing_behind(home, monkeypatch):
             patch.setattr("chai_app.cache.events.record", refuse)
             cache.insert(tiny_entry(cache, "desert", preview=b"picture"))
         assert files_of(home) == {kept.id} and prompts(cache) == ["cave"] and cache.verify() == []
+
+
+def test_many_writers_keep_the_budget(home):
+    def work(seed):
+        with open_cache(home) as cache:
+            for i, name in enumerate(NAMES):
+                entry = cache.insert(tiny_entry(cache, name, seed=100 * seed + i, preview=b"picture"))
+                (cache.pin if i == seed == 0 else cache.touch)(entry)
+        return True
+
+    with open_cache(home) as cache:
+        cache.set_budget(4 * TINY_ENTRY_BYTES)
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(work, range(4)))
+        entries = cache.entries()
+        assert len(entries) == 4 and sum(entry.is_pinned for entry in entries) == 1
+        assert files_of(home) == {entry.id for entry in entries} and cache.verify() == []
+
+
+def test_a_folder_needs_nothing_of_the_extra(tmp_path):
+    code = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = {[str(Path(__file__).parents[2])]!r}
+from chai_app.cache import LatentCache
+LatentCache(Path({str(tmp_path)!r})).close()
+print([name for name in sys.modules if name.partition(".")[0] in ("psycopg", "obstore")])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("count", [None, 2])
