@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
@@ -51,7 +51,7 @@ class SharedCache:
     Raises: BadRequest for what is none.
     """
 
-    rows: str
+    rows: str = field(repr=False)  # with a password
     blobs: str
 
     def __post_init__(self) -> None:

@@ -34,7 +34,9 @@ from .schema import APPLICATION_ID, VERSION, older, refuse_newer, steps_from
 
 _LONGEST_WAIT_S, _CONNECT_S = 60, 10
 _SETTINGS = f"SET search_path = chai, public; SET lock_timeout = '{_LONGEST_WAIT_S}s'"
-_LOCK = f"SELECT pg_advisory_xact_lock({APPLICATION_ID})"
+# A machine that vanishes in the midst of a change holds the lock no longer than others wait for it.
+_LOCK = f"""SELECT pg_advisory_xact_lock({APPLICATION_ID}),
+set_config('idle_in_transaction_session_timeout', '{_LONGEST_WAIT_S // 2}s', true)"""
 _FUNCTIONS = (
     "CREATE FUNCTION instr(text, text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT strpos($1, $2)'",
     "CREATE FUNCTION length(halfvec) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2 * vector_dims($1)'",
@@ -139,11 +141,21 @@ class Postgres:
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Cursor:
         """One statement of the transaction that is under way."""
         assert self._connection is not None
-        return self._connection.execute(_translated(sql), values or None, binary=True)
+        return self._connection.execute(_translated(sql), values, binary=True)
 
     def _open(self) -> None:
         assert self._url, "the cache was closed"
+        if self._connection is not None:
+            self._connection.close()
         self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S)
+        try:
+            self._set_up()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _set_up(self) -> None:
+        assert self._connection is not None
         self._connection.execute(_SETTINGS)
         version = self._version()
         refuse_newer(version, self._shown, "set CHAI_CACHE to another database")
@@ -216,12 +228,17 @@ class Postgres:
             raise CannotStore(
                 f"The database {self._shown} refused it, so the cache was left as it was ({_first_line(error)})."
             ) from error
+        except errors.UndefinedObject as error:
+            raise CacheError(
+                f"The database {self._shown} has no pgvector 0.7 or later in its schema public "
+                f"({_first_line(error)}): install it, or set CHAI_CACHE to another database."
+            ) from error
         except (errors.UndefinedTable, errors.UndefinedColumn, errors.DataCorrupted, errors.IndexCorrupted) as error:
             raise DamagedCache(
                 f"The database {self._shown} is damaged ({_first_line(error)}): put a backup in its place, or drop its "
                 "schema chai to begin with an empty cache."
             ) from error
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, errors.IdleInTransactionSessionTimeout) as error:
             raise CacheError(
                 f"The database {self._shown} cannot be reached ({_first_line(error)}): check CHAI_CACHE, or try again "
                 "later."

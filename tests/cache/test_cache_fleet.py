@@ -28,6 +28,7 @@ from chai_app.settings import Settings, SharedCache
 
 psycopg = pytest.importorskip("psycopg", reason="needs the extra fleet")
 objects = pytest.importorskip("chai_app.cache.objects", reason="needs the extra fleet")
+postgres = pytest.importorskip("chai_app.cache.postgres", reason="needs the extra fleet")
 
 
 @pytest.fixture
@@ -139,6 +140,16 @@ def test_a_server_that_was_restarted_is_found_again(home):
         with psycopg.connect(shared_of(home).rows, autocommit=True) as other:
             other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         assert look(cache, phrase("cave", "scene")).is_hit
+
+
+def test_a_writer_that_vanished_lets_the_others_go_on(home, monkeypatch):
+    monkeypatch.setattr(postgres, "_LOCK", postgres._LOCK.replace("'30s'", "'1s'"))
+    with open_cache(home) as cache, open_cache(home) as vanished:
+        with pytest.raises(CacheError, match="cannot be reached"), vanished._database.writing() as connection:
+            connection.execute("DELETE FROM settings")
+            cache.insert(tiny_entry(cache, "cave"))  # waits, and comes in
+            connection.execute("SELECT 1")
+        assert prompts(cache) == prompts(vanished) == ["cave"] and cache.verify() == []
 
 
 def test_tables_that_went_are_said_in_one_sentence(home):
