@@ -1,7 +1,7 @@
 """The cache that the engine and every face stand on: generations go in, and are found again by what they show.
 
-One object serves all threads of a process, and any number of processes share one folder. SQLite is the truth; what
-stands beside it (indexes, previews) can be made anew.
+One object serves all threads of a process, and any number of processes share one folder, or many machines one database
+(`ports.py`). The database is the truth; what stands beside it (indexes, previews) can be made anew.
 """
 
 from __future__ import annotations

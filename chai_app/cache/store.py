@@ -187,11 +187,11 @@ class Store:
         An opening looks once a day where it takes seconds.
         """
         with self.database.reading() as connection:
-            here = rows.all_ids(connection)
             last = float(rows.read_setting(connection, "swept", 0))
-        if self.database.is_shared:
-            if is_opening and time.time() - last < _DAY_S:
+            if self.database.is_shared and is_opening and time.time() - last < _DAY_S:
                 return []
+            here = rows.all_ids(connection)
+        if self.database.is_shared:
             with self.database.writing() as connection:
                 rows.write_setting(connection, "swept", time.time())
         if not self.files.has_litter(here):
