@@ -4,6 +4,9 @@ word:
 CHAI_HOME         folder for what the program remembers (default: the platform's folder for caches of programs)
 CHAI_MODELS       folder in which model folders are looked for by name (default: models in CHAI_HOME)
 CHAI_OUTPUT       folder for videos whose place was not given (default: videos in the folder you are in)
+CHAI_CACHE        a database that many machines share as their cache, such as postgresql://user:password@host/chai
+                  (default: a file in CHAI_HOME)
+CHAI_BLOBS        with it, where its latents are, such as s3://bucket/prefix; see docs/fleet.md
 CHAI_STORE        what enters the cache: full (full runs, the default), hits (what was made by reuse, too) or nothing
 CHAI_REUSE_DEPTH  with CHAI_STORE=hits, how many generations of reuse may lie between an entry and a full run
                   (default: 2)
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
@@ -38,6 +41,24 @@ CountGate = Literal["on", "equal", "off"]
 Compile = Literal["off", "on", "graphs"]
 TextEncoder = Literal["full", "int8"]
 DEEPEST = 100
+_A_DATABASE, _A_BUCKET = "postgresql://user:password@host/name", "s3://bucket/prefix"
+
+
+@dataclass(frozen=True)
+class SharedCache:
+    """Where a cache is that many machines share: two URLs, of a PostgreSQL database and of a place for its latents.
+
+    Raises: BadRequest for what is none.
+    """
+
+    rows: str = field(repr=False)  # with a password
+    blobs: str
+
+    def __post_init__(self) -> None:
+        if not self.rows.startswith(("postgresql://", "postgres://")):
+            raise BadRequest(f"CHAI_CACHE is no address of a database: set it to {_A_DATABASE}.")
+        if "://" not in self.blobs:
+            raise BadRequest(f"CHAI_BLOBS is {self.blobs!r}, which is no place for latents: set it to {_A_BUCKET}.")
 
 
 @dataclass(frozen=True)
@@ -47,7 +68,8 @@ class Settings:
     reuse_depth is the most generations of reuse between an entry and a full run; it matters where hits enter.
     count_gate says how counts that differ weigh when phrases are compared. compile is for the transformer's blocks,
     text_encoder how many bits its weights have. full_steps is from how many steps on a run counts as a full one, which
-    others may attend to; None: the model's own number. It is for measurements, and no variable sets it.
+    others may attend to; None: the model's own number. It is for measurements, and no variable sets it. shared is where
+    the cache is, unless it is in `home`.
     Raises: BadRequest for a value that there is not.
     """
 
@@ -60,6 +82,7 @@ class Settings:
     compile: Compile = "off"
     text_encoder: TextEncoder = "full"
     full_steps: int | None = None
+    shared: SharedCache | None = None
 
     def __post_init__(self) -> None:
         _check_choice("CHAI_STORE", self.store, Store)
@@ -94,12 +117,23 @@ class Settings:
             count_gate=cast(CountGate, _word(values.get("CHAI_COUNT_GATE")) or cls.count_gate),
             compile=cast(Compile, _word(values.get("CHAI_COMPILE")) or cls.compile),
             text_encoder=cast(TextEncoder, _word(values.get("CHAI_TEXT_ENCODER")) or cls.text_encoder),
+            shared=_shared((values.get("CHAI_CACHE") or "").strip(), (values.get("CHAI_BLOBS") or "").strip()),
         )
 
 
 def _check_choice(variable: str, value: str, choices: Any) -> None:
     if value not in get_args(choices):
         raise BadRequest(f"{variable} is {value!r}: set it to one of {', '.join(get_args(choices))}.")
+
+
+def _shared(rows: str, blobs: str) -> SharedCache | None:
+    if not rows and not blobs:
+        return None
+    if not blobs:
+        raise BadRequest(f"CHAI_CACHE is set and CHAI_BLOBS is not: set it to {_A_BUCKET}, where the latents are.")
+    if not rows:
+        raise BadRequest(f"CHAI_BLOBS is set and CHAI_CACHE is not: set it to {_A_DATABASE}, where the rows are.")
+    return SharedCache(rows, blobs)
 
 
 def _word(text: str | None) -> str:

@@ -54,8 +54,11 @@ class Shown:
 def opened(home: Path, writes: bool = False, embedder: Embedder | None = None) -> Iterator[LatentCache]:
     """The cache in `home` for as long as the block lasts; a folder that is not there is an empty one."""
     from ..chai_app.cache import LatentCache
+    from ..chai_app.settings import Settings
 
-    with LatentCache(home, embedder, read_only=not writes) as cache:
+    settings = Settings.from_environment()
+    shared = settings.shared if home == settings.home else None
+    with LatentCache(home, embedder, read_only=not writes, shared=shared) as cache:
         yield cache
 
 

@@ -546,6 +546,28 @@ def test_import_says_what_left_to_make_room(run, fill, tmp_path, monkeypatch):
     assert left(tmp_path / "home") == [NEWEST_FIRST[2], NEWEST_FIRST[0]]
 
 
+def test_a_whole_cache_is_copied_and_a_second_copy_finds_it_there(run, told, home, fill, tmp_path):
+    fill()
+    assert run("copy", str(home), str(tmp_path / "other")).stdout == "Copied 3 entries, 1.6 kB.\n"
+    report = told("copy", str(home), str(tmp_path / "other"))
+    assert (report["copied"], report["already_there"], report["notes"]) == (0, 3, [])
+    assert sorted(left(tmp_path / "other")) == sorted(NEWEST_FIRST)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("here", "here", "are one place"),
+        ("nowhere", "here", "There is no cache in nowhere"),
+        ("postgresql://db/chai", "here", "two addresses with a comma"),
+        ("mysql://db/chai,s3://videos", "here", "CHAI_CACHE is no address"),
+    ],
+)
+def test_a_copy_from_what_is_no_place_is_refused(run, source, target, words):
+    result = run("copy", source, target, exit_code=2)
+    assert words in result.stderr and "Traceback" not in result.stderr
+
+
 def test_an_export_leaves_out_what_is_damaged_and_says_so(run, home, fill):
     boat, *_ = fill()
     (home / "latents" / f"{boat}.safetensors").write_bytes(b"damaged")

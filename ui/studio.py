@@ -245,7 +245,7 @@ class Studio:
                     embedder = embedder_for(find_model(self.model, self.settings))
                 except ChaiError:
                     embedder = None
-                self._cache = LatentCache(self.settings.home, embedder)
+                self._cache = LatentCache(self.settings.home, embedder, shared=self.settings.shared)
             yield self._cache
 
     def expected_seconds(self, plan: Plan) -> float | None:

@@ -164,7 +164,7 @@ def _fill(cache: LatentCache, embeddings: Floats) -> None:
             tensors = {"clean": np.zeros(TINY.latent, np.float32)}
             new = NewEntry(MODEL, TINY, f"prompt {i}", i, schedule, entities, tensors, 1.0)
             row = cache._store.new_row(new, content)
-            cache._files.latents_of(row.id).write_bytes(content)
+            cache._files.latents_of(row).write_bytes(content)
             rows.add_entry(connection, row, [(cache.embedder.fingerprint, entity) for entity in entities])
 
 

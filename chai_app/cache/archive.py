@@ -318,7 +318,7 @@ def _take(store: Store, archive: zipfile.ZipFile, items: list[_Item]) -> ImportR
     arrivals = []
     with ExitStack() as stack:
         for item in new:
-            latents = stack.enter_context(store.files.staged())
+            latents = stack.enter_context(store.files.staged(item.entry))
             latents.write(_check_latents(archive, item))
             arrivals.append(Arrival(item.entry, item.entities, latents, None))
         evicted = store.commit(arrivals)

@@ -1,7 +1,7 @@
 """The cache that the engine and every face stand on: generations go in, and are found again by what they show.
 
-One object serves all threads of a process, and any number of processes share one folder. SQLite is the truth; what
-stands beside it (indexes, previews) can be made anew.
+One object serves all threads of a process, and any number of processes share one folder, or many machines one database
+(`ports.py`). The database is the truth; what stands beside it (indexes, previews) can be made anew.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from ..settings import SharedCache
 from . import events, rows, upkeep
 from .database import Database
 from .entries import KINDS, Entity, Entry, Kind, LoadedLatents, NewEntry, Order, Phrase, Selection, Shape
 from .errors import CacheError, UnknownEntry
 from .eviction import EvictionPolicy
 from .latent_files import LatentFiles
+from .ports import Blobs, Rows
 from .store import Arrival, Store
 from .thresholds import Embedder, Thresholds, thresholds_for
 
 if TYPE_CHECKING:
     from .archive import ExportReport, ImportReport
     from .codec import Storage
+    from .copying import CopyReport
     from .lookup import CountLikeness, LookupResult
     from .search import Found
     from .shelves import Shelves
@@ -43,6 +46,7 @@ class LatentCache:
         read_only: nothing on the disk changes; for a private run. A folder that is not there is an empty cache.
         storage: of new entries; those of before are read whatever it is.
         clock: seconds since 1970.
+        shared: where a cache is that many machines share; `home` then holds copies of its indexes alone.
     Raises: CacheError, one sentence, if the cache cannot be opened.
     """
 
@@ -53,23 +57,31 @@ class LatentCache:
         read_only: bool = False,
         storage: Storage = "fp16",
         clock: Callable[[], float] = time.time,
+        shared: SharedCache | None = None,
     ) -> None:
         self.home, self.read_only = home, read_only
         self._embedder, self._storage = embedder, storage
-        self._files = LatentFiles(home)
-        self._database = Database(home / _DATABASE, read_only)
+        self._database: Rows
+        self._files: Blobs
+        self._indexes_in = home
+        if shared is None:
+            self._database, self._files = Database(home / _DATABASE, read_only), LatentFiles(home)
+        else:
+            self._database, self._files, self._indexes_in = _opened(shared, home, read_only)
         self._store = Store(self._database, self._files, clock)
         self._shelves: Shelves | None = None
         self.thresholds = thresholds_for(embedder, home) if embedder else Thresholds()
         if not read_only:
-            self._store.sweep()
+            self._store.sweep(is_opening=True)
 
     def close(self) -> None:
         """Save the indexes and let go of the database."""
-        if self._shelves is not None and not self.read_only:
-            with suppress(CacheError):  # an index that was not saved is made anew
-                self._shelves.settle()
-                self._shelves.save_all()
+        if self._shelves is not None:
+            self._shelves.wait()
+            if not self.read_only:
+                with suppress(CacheError):  # an index that was not saved is made anew
+                    self._shelves.settle()
+                    self._shelves.save_all()
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -131,7 +143,7 @@ class LatentCache:
             reason = str(error)
         if self.read_only:
             return LoadedLatents(None, f"{missed}: {reason}; cache repair takes it out.")
-        done = "set aside" if self._files.latents_of(entry.id).exists() else "taken out"
+        done = "set aside" if self._files.exists(self._files.latents_of(entry)) else "taken out"
         if not self._store.set_aside(entry):
             return LoadedLatents(None, f"{missed}: it was removed in the meantime.")
         return LoadedLatents(None, f"{missed}: {reason}, so it was {done}.")
@@ -202,7 +214,7 @@ class LatentCache:
     ) -> list[Entry]:
         """Newest first, or by when they were used last, by hits or by bytes, the most first."""
         with self._database.reading() as connection:
-            return rows.selected(connection, selection or Selection(), -1 if limit is None else limit, offset, order)
+            return rows.selected(connection, selection or Selection(), limit, offset, order)
 
     def count(self, selection: Selection | None = None) -> int:
         """How many entries are meant; the total of the pages that `entries` gives."""
@@ -221,8 +233,7 @@ class LatentCache:
 
     def preview(self, entry: Entry) -> Path | None:
         """The picture that an entry was stored with, if it is there."""
-        path = self._files.preview_of(entry.id)
-        return path if path.is_file() else None
+        return self._files.preview(entry.id)
 
     # Changing
 
@@ -234,6 +245,7 @@ class LatentCache:
         """
         from .codec import encode
 
+        self._database.refuse_if_read_only()
         embedder = self.embedder.fingerprint
         if any(len(entity.embedding) != self.embedder.dim for entity in new.entities):
             raise ValueError(f"the embedder {self.embedder.name} gives {self.embedder.dim} numbers for every phrase")
@@ -243,7 +255,7 @@ class LatentCache:
             raise CacheError(f"These latents were not stored, because {error}.") from error
         entry = self._store.new_row(new, content)
         with ExitStack() as stack:
-            latents = stack.enter_context(self._files.staged())
+            latents = stack.enter_context(self._files.staged(entry))
             latents.write(content)
             preview = None
             if new.preview is not None:
@@ -355,7 +367,20 @@ class LatentCache:
         """
         from .archive import import_archive
 
+        self._database.refuse_if_read_only()
         report = import_archive(self._store, path, self._embedder)
+        self._settle()
+        return report
+
+    def copy_from(self, other: LatentCache) -> CopyReport:
+        """Take all entries of another cache that are not here, with all that belongs to them.
+
+        Raises: CacheFull, before anything is copied, if something would have to leave for it.
+        """
+        from .copying import copy_entries
+
+        self._database.refuse_if_read_only()
+        report = copy_entries(other._store, self._store)
         self._settle()
         return report
 
@@ -372,10 +397,31 @@ class LatentCache:
         if self._shelves is None:
             from .shelves import Shelves
 
-            self._shelves = Shelves(self._database, self._files)
+            self._shelves = Shelves(self._database, LatentFiles(self._indexes_in))
         return self._shelves
 
     def _settle(self) -> None:
         if self._shelves is not None:
             with suppress(CacheError):  # the entry is safe, and an index that was not saved is made anew
                 self._shelves.settle(aside=True)
+
+
+def _opened(shared: SharedCache, home: Path, read_only: bool) -> tuple[Rows, Blobs, Path]:
+    """Rows, blobs, and the folder for what this machine keeps of its own."""
+    try:
+        from .objects import ObjectBlobs
+        from .postgres import Postgres
+    except ImportError as error:
+        raise CacheError(
+            f"CHAI_CACHE is set, which needs the package {error.name}: pip install 'chai-video[fleet]', or unset it."
+        ) from error
+    blobs, database = ObjectBlobs(shared.blobs), Postgres(shared.rows, read_only)
+    try:
+        with database.reading() as connection:
+            cache = rows.read_setting(connection, "cache")
+        if cache is not None:
+            blobs.belong_to(cache, read_only)
+    except BaseException:
+        database.close()
+        raise
+    return database, blobs, home / "shared" / str(cache)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from ..settings import PROGRAM
-from .errors import CacheError, CannotStore, DamagedCache, OlderCache
-from .schema import VERSION, check, prepare
+from .errors import CacheError, CannotStore, DamagedCache
+from .ports import Connection
+from .schema import VERSION, check, older, prepare
 
 _LONGEST_WAIT_S = 60.0
 _RETRY_S = 0.01
@@ -24,11 +24,17 @@ class Database:
     read_only leaves the disk as it is; a file that is not there reads as an empty cache.
     """
 
+    is_shared = False
+
     def __init__(self, path: Path, read_only: bool) -> None:
         self.path, self.read_only = path, read_only
         self._lock = threading.RLock()
         with self._in_plain_words():
             self._open()
+
+    def beside(self) -> Database:
+        """The same rows, to read by a connection of its own what takes long."""
+        return Database(self.path, read_only=True)
 
     def close(self) -> None:
         """Waits for the transactions of other threads. Further use is a bug."""
@@ -86,6 +92,14 @@ class Database:
         with closing(self._guard()) if self.path.exists() else nullcontext() as guard:
             yield guard is None or guard.in_transaction
 
+    def faults(self, connection: Connection) -> Iterator[str]:
+        """What SQLite finds wrong with the file."""
+        for (line,) in connection.execute("PRAGMA integrity_check").fetchall():
+            if line != "ok":
+                yield line
+        for table, row, *_ in connection.execute("PRAGMA foreign_key_check").fetchall():
+            yield f"row {row} of {table} refers to nothing"
+
     def _guard(self) -> sqlite3.Connection:
         """A connection that holds the write lock if it may."""
         address = self.path.absolute().as_uri() + "?mode=rw"
@@ -137,10 +151,7 @@ class Database:
                 self._set_up(is_there=False)
                 return
             if version != VERSION:
-                raise OlderCache(
-                    f"{self.path} was written by an older version of this program (its tables are version {version}, "
-                    f"this program's {VERSION}): run {PROGRAM} cache upgrade, or make a video, to upgrade it."
-                )
+                raise older(version, str(self.path))
             return
         if not self.read_only:
             self._file = _identity(self.path)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from .eviction import used
+from .ports import Among, Connection
 
 EventKind = Literal["hit", "miss", "insert", "evict", "remove", "damage"]
 _KEPT_EVENTS = 10_000
@@ -71,37 +70,35 @@ class Stats:
         return {**asdict(self), "hit_rate": self.hit_rate}
 
 
-def record(connection: sqlite3.Connection, at: float, kind: EventKind, entry: str | None = None, size: int = 0) -> None:
+def record(connection: Connection, at: float, kind: EventKind, entry: str | None = None, size: int = 0) -> None:
     """Note one event, in the transaction of what it tells about."""
-    cursor = connection.execute(
-        "INSERT INTO events (at, kind, entry, bytes) VALUES (?, ?, ?, ?)", [at, kind, entry, size]
-    )
-    assert cursor.lastrowid is not None
-    connection.execute("DELETE FROM events WHERE number <= ?", [cursor.lastrowid - _KEPT_EVENTS])
+    query = "INSERT INTO events (at, kind, entry, bytes) VALUES (?, ?, ?, ?) RETURNING number"
+    ((number,),) = connection.execute(query, [at, kind, entry, size]).fetchall()
+    connection.execute("DELETE FROM events WHERE number <= ?", [number - _KEPT_EVENTS])
     day = datetime.fromtimestamp(at, UTC).date().isoformat()
     connection.execute(
         "INSERT INTO days VALUES (?, ?, 1, ?) "
-        "ON CONFLICT DO UPDATE SET times = times + 1, bytes = bytes + excluded.bytes",
+        "ON CONFLICT (day, kind) DO UPDATE SET times = days.times + 1, bytes = days.bytes + excluded.bytes",
         [day, kind, size],
     )
 
 
-def recent_events(connection: sqlite3.Connection, limit: int) -> list[Event]:
+def recent_events(connection: Connection, limit: int) -> list[Event]:
     """Newest first."""
     query = "SELECT at, kind, entry, bytes FROM events ORDER BY number DESC LIMIT ?"
     return [Event(*row) for row in connection.execute(query, [limit])]
 
 
-def removed(connection: sqlite3.Connection, ids: Iterable[str]) -> set[str]:
+def removed(connection: Connection, ids: Iterable[str]) -> set[str]:
     """Those of some entries' ids whose leaving is among the events that are kept."""
     query = (
         "SELECT DISTINCT entry FROM events WHERE kind IN ('evict', 'remove', 'damage') "
         "AND entry IN (SELECT value FROM json_each(?))"
     )
-    return {id for (id,) in connection.execute(query, [json.dumps(sorted(ids))])}
+    return {id for (id,) in connection.execute(query, [Among(ids)])}
 
 
-def days(connection: sqlite3.Connection) -> list[Day]:
+def days(connection: Connection) -> list[Day]:
     """Every day on which something happened, oldest first."""
     by_day: dict[str, dict[str, int]] = {}
     for day, kind, times in connection.execute("SELECT day, kind, times FROM days ORDER BY day"):
@@ -109,9 +106,9 @@ def days(connection: sqlite3.Connection) -> list[Day]:
     return [Day(day, *(kinds.get(k, 0) for k in ("hit", "miss", "insert", "evict"))) for day, kinds in by_day.items()]
 
 
-def stats(connection: sqlite3.Connection, budget_bytes: int, policy: str) -> Stats:
+def stats(connection: Connection, budget_bytes: int, policy: str) -> Stats:
     counts = dict(connection.execute("SELECT is_pinned, count(*) FROM entries GROUP BY is_pinned").fetchall())
-    times = dict(connection.execute("SELECT kind, sum(times) FROM days GROUP BY kind").fetchall())
+    times = dict(connection.execute("SELECT kind, CAST(sum(times) AS BIGINT) FROM days GROUP BY kind").fetchall())
     embedders = connection.execute(
         "SELECT s.embedder, count(*) FROM entities e JOIN vectors v ON v.number = e.vector "
         "JOIN shelves s ON s.number = v.shelf GROUP BY s.embedder"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from typing import Literal, get_args
 
 from .entries import Entry
 from .errors import CacheError, CacheFull
+from .ports import Connection
 from .rows import entry_by_number, forget
 
 EvictionPolicy = Literal["lru", "lfu", "lcbfu"]
@@ -45,9 +45,7 @@ def order_of(policy: EvictionPolicy) -> Callable[[], str]:
     raise CacheError(f"Unknown eviction policy {policy!r}: choose one of {', '.join(get_args(EvictionPolicy))}.")
 
 
-def make_room(
-    connection: sqlite3.Connection, needed_bytes: int, budget_bytes: int, policy: EvictionPolicy
-) -> list[Entry]:
+def make_room(connection: Connection, needed_bytes: int, budget_bytes: int, policy: EvictionPolicy) -> list[Entry]:
     """Take the rows of entries away until `needed_bytes` fit into the budget; their files are the caller's.
 
     Raises: CacheFull if they would not fit even with every entry gone that is not pinned.
@@ -57,9 +55,7 @@ def make_room(
     return entries
 
 
-def leaving(
-    connection: sqlite3.Connection, needed_bytes: int, budget_bytes: int, policy: EvictionPolicy
-) -> list[Entry]:
+def leaving(connection: Connection, needed_bytes: int, budget_bytes: int, policy: EvictionPolicy) -> list[Entry]:
     """Which entries `make_room` would take away, in that order. Changes nothing.
 
     Raises: CacheFull as `make_room`.
@@ -82,7 +78,9 @@ def leaving(
     return [entry for entry in (entry_by_number(connection, number) for number in victims) if entry is not None]
 
 
-def used(connection: sqlite3.Connection) -> tuple[int, int]:
+def used(connection: Connection) -> tuple[int, int]:
     """Bytes of the latents of all entries, and of the pinned ones among them."""
-    by_pin = dict(connection.execute("SELECT is_pinned, sum(bytes) FROM entries GROUP BY is_pinned").fetchall())
+    by_pin = dict(
+        connection.execute("SELECT is_pinned, CAST(sum(bytes) AS BIGINT) FROM entries GROUP BY is_pinned").fetchall()
+    )
     return sum(by_pin.values()), by_pin.get(1, 0)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -27,9 +28,11 @@ try:
 except ImportError:  # Windows, which refuses to unlink what another process has open: a lock of its own kind
     fcntl = None  # type: ignore[assignment]
 
+_log = logging.getLogger("chai")
+
 LATENTS_SUFFIX = ".safetensors"
 PREVIEW_SUFFIX = ".webp"
-_ID = re.compile(r"[0-9a-f]{16}")
+ENTRY_ID = re.compile(r"[0-9a-f]{16}")
 _PART_SUFFIX = ".part"
 _MOST_QUARANTINED = 32
 KEPT_ASTRAY_DAYS = 30
@@ -45,20 +48,29 @@ class LatentFiles:
         self.quarantine, self.index = home / "quarantine", home / "index"
         self.astray = home / "astray"
 
-    def latents_of(self, id: str) -> Path:
+    def latents_of(self, entry: Entry) -> Path:
         """Where an entry's latents are, whether they are there or not."""
-        return self.latents / f"{id}{LATENTS_SUFFIX}"
+        return self.latents / f"{entry.id}{LATENTS_SUFFIX}"
 
     def preview_of(self, id: str) -> Path:
         """Where an entry's preview would be."""
         return self.previews / f"{id}{PREVIEW_SUFFIX}"
+
+    def preview(self, id: str) -> Path | None:
+        """An entry's preview, if it is there."""
+        path = self.preview_of(id)
+        return path if path.is_file() else None
+
+    def exists(self, name: Path) -> bool:
+        """Whether a file is there."""
+        return name.exists()
 
     def without_row(self, ids: set[str]) -> list[Path]:
         """Files that are named for an entry, but for none of these."""
         found = []
         for folder, suffix in ((self.latents, LATENTS_SUFFIX), (self.previews, PREVIEW_SUFFIX)):
             strangers = set(_names(folder)).difference([id + suffix for id in ids])  # 100,000 names: no Path for each
-            found += [folder / name for name in strangers if _ID.fullmatch(name.removesuffix(suffix))]
+            found += [folder / name for name in strangers if ENTRY_ID.fullmatch(name.removesuffix(suffix))]
         return found
 
     def parts(self) -> list[Path]:
@@ -76,37 +88,66 @@ class LatentFiles:
         the file (no descriptor is left, the disk is away or closed to us): so it is no damage.
         """
         try:
-            content = self.latents_of(entry.id).read_bytes()
+            content = self.latents_of(entry).read_bytes()
         except FileNotFoundError as error:
             if not self.latents.is_dir():  # a disk that is not mounted takes all files along
                 raise OSError(error.errno, f"the folder {self.latents} is not there") from error
             raise ValueError("its latents file is missing") from error
-        if len(content) != entry.bytes:
-            raise ValueError(f"its latents file has {len(content):,} bytes instead of {entry.bytes:,}")
-        if hashlib.sha256(content).hexdigest() != entry.checksum:
-            raise ValueError("its latents file is not the one that was stored")
+        check_latents(entry, content)
         return content
 
     def has_latents(self, entry: Entry) -> bool:
         """Whether an entry's latents are there in full length; what they hold is found out when they are read."""
         try:
-            return self.latents_of(entry.id).stat().st_size == entry.bytes
+            return self.latents_of(entry).stat().st_size == entry.bytes
         except OSError:
             return False
 
-    def unlink(self, ids: Iterable[str]) -> None:
+    def unlink(self, entries: Iterable[Entry]) -> None:
         """Away with the files of entries whose rows are gone. What cannot be unlinked now is swept later."""
-        for id in ids:
-            remove(self.latents_of(id), self.preview_of(id))
+        for entry in entries:
+            remove(self.latents_of(entry), self.preview_of(entry.id))
 
-    def set_aside(self, id: str) -> None:
+    def set_aside(self, entry: Entry) -> None:
         """Move damaged latents where they can be looked at; the oldest of many make room."""
         with contextlib.suppress(OSError):
             self.quarantine.mkdir(parents=True, exist_ok=True)
-            self.latents_of(id).replace(self.quarantine / f"{id}{LATENTS_SUFFIX}")
+            self.latents_of(entry).replace(self.quarantine / f"{entry.id}{LATENTS_SUFFIX}")
             kept = sorted(self.quarantine.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
             remove(*kept[_MOST_QUARANTINED:])
-        remove(self.preview_of(id))
+        remove(self.preview_of(entry.id))
+
+    def has_litter(self, ids: set[str]) -> bool:
+        """Whether `sweep` would find something to do, with these entries; looked at without any lock."""
+        return bool(self.without_row(ids) or self.parts() or self.astray_ids())
+
+    def sweep(self, ids: set[str], removed: Callable[[Iterable[str]], set[str]]) -> list[str]:
+        """Look after files that no row speaks of, while nobody else writes rows. Returns: what was done.
+
+        Temporary files of dead writers go, and what was left of entries that were taken away. Latents that the database
+        never heard of are set aside: a writer may have died before it committed their row, but an older database may
+        also have been put in the place of the one that knows them. With that one they come back.
+        """
+        parts, strangers = self.abandoned_parts(), self.without_row(ids)
+        left = removed({path.stem for path in strangers})
+        dead = parts + [path for path in strangers if path.stem in left]
+        astray = [path for path in strangers if path.stem not in left]
+        remove(*dead)
+        for path in astray:
+            self.put_astray(path)
+        back = self.bring_back(ids)
+        self.forget_astray(KEPT_ASTRAY_DAYS)
+        if astray:
+            _log.warning(
+                "%d files of entries that the database does not know were set aside in %s: they come back with a "
+                "database that knows them, and are removed after %d days.",
+                *(len(astray), self.astray, KEPT_ASTRAY_DAYS),
+            )
+        return [
+            *(f"swept {path.name}" for path in dead),
+            *(f"set {path.name} aside, which no entry has" for path in astray),
+            *(f"brought {path.name} back" for path in back),
+        ]
 
     def put_astray(self, path: Path) -> None:
         """Move a file that is named for no entry where it can wait for a database that knows it."""
@@ -127,8 +168,8 @@ class LatentFiles:
 
     def _places_of_astray(self) -> list[Path]:
         folders = {LATENTS_SUFFIX: self.latents, PREVIEW_SUFFIX: self.previews}
-        paths = map(Path, _names(self.astray))
-        return [folders[path.suffix] / path for path in paths if path.suffix in folders and _ID.fullmatch(path.stem)]
+        paths = [path for path in map(Path, _names(self.astray)) if path.suffix in folders]
+        return [folders[path.suffix] / path for path in paths if ENTRY_ID.fullmatch(path.stem)]
 
     def astray_ids(self) -> set[str]:
         """The ids for which files that went astray are named."""
@@ -142,12 +183,13 @@ class LatentFiles:
                 if time.time() - path.stat().st_mtime >= 86_400 * days:
                     path.unlink()
 
-    def forget_quarantine(self) -> None:
-        """Unlink all damaged latents that were set aside."""
+    def forget_set_aside(self, ids: set[str]) -> None:
+        """Unlink all that went astray, and all damaged latents that were set aside."""
+        self.forget_astray(0)
         remove(*(self.quarantine / name for name in _names(self.quarantine)))
 
     @contextmanager
-    def staged(self) -> Iterator[Staged]:
+    def staged(self, entry: Entry | None = None) -> Iterator[Staged]:
         """A file under a temporary name. Unless `keep` was called, nothing of it is left after the block.
 
         Raises: CannotStore if the disk refuses.
@@ -201,6 +243,14 @@ class Staged:
             self._file.close()
         if not self._is_kept:
             remove(self.path)
+
+
+def check_latents(entry: Entry, content: bytes) -> None:
+    """Raises: ValueError unless an entry's latents are the ones that were stored."""
+    if len(content) != entry.bytes:
+        raise ValueError(f"its latents file has {len(content):,} bytes instead of {entry.bytes:,}")
+    if hashlib.sha256(content).hexdigest() != entry.checksum:
+        raise ValueError("its latents file is not the one that was stored")
 
 
 def _is_abandoned(part: Path) -> bool:

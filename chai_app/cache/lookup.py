@@ -8,7 +8,6 @@ and a full run; then the newest.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -17,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from .entries import KINDS, Entity, Entry, Kind, Shape
-from .rows import entry_by_number, reuse_depths
-from .shelf import NO_COUNT, Floats, Ints, Shelf
-from .shelves import Shelves, Space
+from .ports import Connection
+from .rows import NO_COUNT, entry_by_number, reuse_depths
+from .shelf import Floats, Ints
+from .shelves import Searchable, Shelves, Space
 from .thresholds import Thresholds
 
 CountLikeness = Callable[[int | None, int | None], float]
@@ -124,7 +124,7 @@ class _Matches:
 
 
 def decide(
-    connection: sqlite3.Connection,
+    connection: Connection,
     shelves: Shelves,
     embedder: Space,
     wanted: Sequence[Entity],
@@ -169,7 +169,7 @@ def decide(
 
 
 def _matches(
-    shelf: Shelf, asked: dict[int, Entity], threshold: float, count_likeness: CountLikeness, most: int
+    shelf: Searchable, asked: dict[int, Entity], threshold: float, count_likeness: CountLikeness, most: int
 ) -> _Matches:
     """What the phrases nearest to each entity lead to. More and more phrases, as long as all are alike enough and none
     leads to an entry that passes (the count is another, or the entries went)."""
@@ -215,7 +215,7 @@ def _together(matches: Sequence[_Matches]) -> _Matches:
 
 
 def _choose(
-    connection: sqlite3.Connection,
+    connection: Connection,
     wanted: Sequence[Entity],
     matches: _Matches,
     thresholds: Thresholds,
@@ -284,7 +284,7 @@ def _why_second(taken: Candidate, is_tied: bool, covers: int, is_deeper: bool) -
     return "further from a full run" if is_deeper else "older"
 
 
-def _words(connection: sqlite3.Connection, matches: _Matches, rows: Ints) -> dict[tuple[int, int], tuple[str, ...]]:
+def _words(connection: Connection, matches: _Matches, rows: Ints) -> dict[tuple[int, int], tuple[str, ...]]:
     """(id, prompt, text) of the (vector, entry) of each row; rows that have gone are left out (an index that another
     database saved can speak of them)."""
     pairs = [pair for i in rows.tolist() for pair in (int(matches.vectors[i]), int(matches.entries[i]))]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import sqlite3
 
-from .errors import DamagedCache
+from ..settings import PROGRAM
+from .errors import DamagedCache, OlderCache
 
 APPLICATION_ID = 0x43484149  # "CHAI": tells our file from any other SQLite database
 
@@ -123,15 +124,19 @@ _STEPS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 VERSION = len(_STEPS)
 
 
+def steps_from(version: int) -> list[str]:
+    """The statements that bring tables of a version up to date."""
+    return [part for step in _STEPS[version:] for part in step.split(";\n")]  # no statement has ";\n" inside
+
+
 def prepare(connection: sqlite3.Connection, name: str) -> None:
     """Make or upgrade the tables, in the transaction that is under way.
 
     Raises: DamagedCache if the file is newer than this program or not a cache.
     """
     version = check(connection, name)
-    for step in _STEPS[version:]:
-        for statement in step.split(";\n"):  # `executescript` would commit; no statement has ";\n" inside
-            connection.execute(statement)
+    for statement in steps_from(version):  # `executescript` would commit
+        connection.execute(statement)
     if version == 0:
         connection.execute("INSERT INTO settings VALUES ('cache', ?)", [secrets.token_hex(8)])
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -150,9 +155,22 @@ def check(connection: sqlite3.Connection, name: str) -> int:
         raise DamagedCache(
             f"{name} is a database of another program: move it away, or set CHAI_HOME to another folder."
         )
+    refuse_newer(version, name, "set CHAI_HOME to another folder")
+    return int(version)
+
+
+def refuse_newer(version: int, name: str, otherwise: str) -> None:
+    """Raises: DamagedCache if this program is too old for the tables."""
     if version > VERSION:
         raise DamagedCache(
             f"{name} was written by a newer version of this program (its tables are version {version}, this program "
-            f"knows {VERSION}): update the program, or set CHAI_HOME to another folder."
+            f"knows {VERSION}): update the program, or {otherwise}."
         )
-    return int(version)
+
+
+def older(version: int, name: str) -> OlderCache:
+    """What to say of tables that have to be upgraded first."""
+    return OlderCache(
+        f"{name} was written by an older version of this program (its tables are version {version}, this program's "
+        f"{VERSION}): run {PROGRAM} cache upgrade, or make a video, to upgrade it."
+    )

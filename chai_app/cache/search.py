@@ -5,7 +5,6 @@ A lookup decides what one video can reuse; a search shows what there is, a match
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from .entries import Entity, Entry, Kind
+from .ports import Connection
 from .rows import entry_by_number
-from .shelf import Shelf
-from .shelves import Shelves, Space
+from .shelves import Searchable, Shelves, Space
 from .thresholds import Thresholds
 
 _FIRST_PHRASES = 16
@@ -42,7 +41,7 @@ class Found:
 
 
 def search(
-    connection: sqlite3.Connection,
+    connection: Connection,
     shelves: Shelves,
     embedder: Space,
     wanted: Sequence[Entity],
@@ -70,7 +69,7 @@ def search(
     return found
 
 
-def _nearest(shelf: Shelf, entity: Entity, limit: int) -> list[tuple[int, int, float]]:
+def _nearest(shelf: Searchable, entity: Entity, limit: int) -> list[tuple[int, int, float]]:
     """(entry, vector, cosine), best first, of at least `limit` entries if the shelf has so many."""
     query, most = entity.embedding[None].astype(np.float32), max(limit, _FIRST_PHRASES)
     while True:

@@ -37,10 +37,7 @@ _SEARCH_BREADTH = 48
 # phrases the nearest always and 99.9 % of the ten nearest; of directions that share nothing, as many as breadth 64.
 _WIDE, _WIDE_SEARCH_BREADTH = 256, 24
 
-_MOST_ROWS_PER_EMBEDDING = 4_096  # the newest ones; among so many entries with one phrase, no older one is missed
-
-NO_COUNT = -1
-"""Stands in a row for a count that the phrase does not say."""
+MOST_ROWS_PER_EMBEDDING = 4_096  # the newest ones; among so many entries with one phrase, no older one is missed
 
 Row = tuple[int, int, int]
 """(vector, entry, count)"""
@@ -128,7 +125,7 @@ class Shelf:
         else:
             is_settled = places == settled
             ends = self._ends[settled + 1]
-            starts = np.maximum(self._ends[settled], ends - _MOST_ROWS_PER_EMBEDDING)
+            starts = np.maximum(self._ends[settled], ends - MOST_ROWS_PER_EMBEDDING)
             lengths = np.where(is_settled, ends - starts, 0)
             which = np.repeat(np.arange(len(places)), lengths)
             rows = np.arange(lengths.sum()) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)

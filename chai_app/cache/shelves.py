@@ -6,25 +6,26 @@ no over-fetch is enough when a thousand entries of another model lie nearer than
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 
-from .database import Database
-from .entries import MOST_COUNT, Kind
+from .entries import Kind
 from .errors import CacheError
 from .latent_files import LatentFiles
-from .rows import EMBEDDING_DTYPE, read_setting
-from .shelf import NO_COUNT, Floats, Ints, Shelf, graph_of, read_shelf
+from .ports import Connection, Rows
+from .rows import EMBEDDING_DTYPE, ROWS, read_setting
+from .shelf import Floats, Ints, Shelf, graph_of, read_shelf
+from .sql_shelf import SqlShelf
 
 # Shares of a shelf's embeddings.
 _MOST_UNSETTLED = 0.1
 _MOST_TOMBSTONES = 0.2
 _FEWEST_TO_SAVE = 2_000
+_MOST_AT_ONCE = 20_000  # more embeddings than a lookup would wait for, where they come over a network
 
 Change = tuple[int, int]
 """(number, mark)"""
@@ -33,36 +34,32 @@ Space = tuple[str, int]
 """An embedder's fingerprint and the width of its embeddings. What says it is of one embedder and has another width is a
 lie of an archive, and is never looked at."""
 
-# Whole embeddings alone, of `dim` numbers; a count beyond all counting is none.
-_ROWS = f"""
-    SELECT e.vector, e.entry, CASE WHEN e.count BETWEEN 0 AND {MOST_COUNT} THEN e.count ELSE {NO_COUNT} END
-    FROM entities e JOIN vectors v ON v.number = e.vector WHERE v.shelf = ? AND length(v.embedding) = ?
-"""
+Searchable = Shelf | SqlShelf
 
 
 class Shelves:
     """Every shelf that was asked for. They are touched inside a transaction only, whose lock keeps threads apart."""
 
-    def __init__(self, database: Database, files: LatentFiles) -> None:
+    def __init__(self, database: Rows, files: LatentFiles) -> None:
         self._database, self._files = database, files
         self._loaded: dict[int, Shelf] = {}
         self._saved: dict[int, Change] = {}  # shelf: the change that its file stands for
         self._builds: dict[int, threading.Thread] = {}  # shelf: who builds its graph aside
 
     def find(
-        self, connection: sqlite3.Connection, embedder: Space, kind: Kind, fingerprint: str, latent_key: str
-    ) -> Shelf | None:
+        self, connection: Connection, embedder: Space, kind: Kind, fingerprint: str, latent_key: str
+    ) -> Searchable | None:
         """The one shelf that fits, up to date with the transaction; None if nothing was ever put there."""
         row = connection.execute(
             "SELECT number FROM shelves "
             "WHERE (embedder, dim) = (?, ?) AND kind = ? AND fingerprint = ? AND latent_shape = ?",
             [*embedder, kind, fingerprint, latent_key],
         ).fetchone()
-        return None if row is None else self.get(connection, row[0])
+        return None if row is None else self._searchable(connection, row[0])
 
     def others(
-        self, connection: sqlite3.Connection, embedder: Space, kind: Kind, fingerprint: str, latent_key: str, most: int
-    ) -> Iterator[tuple[str, Shelf]]:
+        self, connection: Connection, embedder: Space, kind: Kind, fingerprint: str, latent_key: str, most: int
+    ) -> Iterator[tuple[str, Searchable]]:
         """(why it does not fit, shelf) for shelves of the same embedder and kind, the same model's first."""
         query = """
             SELECT number, fingerprint FROM shelves
@@ -71,20 +68,20 @@ class Shelves:
         """
         values = [*embedder, kind, fingerprint, latent_key, fingerprint, most]
         for number, other in connection.execute(query, values).fetchall():
-            yield "other size" if other == fingerprint else "another model", self.get(connection, number)
+            yield "other size" if other == fingerprint else "another model", self._searchable(connection, number)
 
-    def of_kind(self, connection: sqlite3.Connection, embedder: Space, kind: Kind) -> Iterator[Shelf]:
+    def of_kind(self, connection: Connection, embedder: Space, kind: Kind) -> Iterator[Searchable]:
         """Every shelf of an embedder and a kind, of whatever model and size, the latest first."""
         query = "SELECT number FROM shelves WHERE (embedder, dim) = (?, ?) AND kind = ? ORDER BY number DESC"
         for (number,) in connection.execute(query, [*embedder, kind]).fetchall():
-            yield self.get(connection, number)
+            yield self._searchable(connection, number)
 
-    def has_other_width(self, connection: sqlite3.Connection, embedder: Space) -> bool:
+    def has_other_width(self, connection: Connection, embedder: Space) -> bool:
         """Whether there is something that says it is of this embedder and cannot be."""
         query = "SELECT 1 FROM shelves s JOIN vectors v ON v.shelf = s.number WHERE embedder = ? AND dim != ? LIMIT 1"
         return connection.execute(query, embedder).fetchone() is not None
 
-    def get(self, connection: sqlite3.Connection, number: int) -> Shelf:
+    def get(self, connection: Connection, number: int) -> Shelf:
         """One shelf, up to date with the transaction."""
         if number not in self._loaded:
             shelf = read_shelf(self._path(number), self._stands_for(connection, number))
@@ -93,6 +90,28 @@ class Shelves:
         if not _catch_up(connection, number, self._loaded[number]):
             self._loaded[number] = _from_rows(connection, number)
         return self._loaded[number]
+
+    def _searchable(self, connection: Connection, number: int) -> Searchable:
+        """A shelf for a lookup: one that the database searches while a copy is made that would take long."""
+        if number in self._loaded or not self._database.is_shared or self._path(number).exists():
+            return self.get(connection, number)
+        query = "SELECT s.dim, (SELECT count(*) FROM vectors WHERE shelf = s.number) FROM shelves s WHERE s.number = ?"
+        dim, count = connection.execute(query, [number]).fetchone()
+        if count <= _MOST_AT_ONCE:
+            return self.get(connection, number)
+        if not self._is_building(number):
+            self._builds[number] = threading.Thread(target=self._copy, args=[number], daemon=True)
+            self._builds[number].start()
+        return SqlShelf(connection, number, dim)
+
+    def _copy(self, number: int) -> None:
+        """Read a shelf by a connection of its own, and let it serve from then on."""
+        with suppress(CacheError), closing(self._database.beside()) as database:
+            with database.reading() as connection:
+                shelf = _from_rows(connection, number)
+            with self._database.reading():
+                self._saved.setdefault(number, (-1, 0))
+                self._loaded.setdefault(number, shelf)
 
     def settle(self, aside: bool = False) -> None:
         """Do what would make a lookup wait: put rows in place, build graphs that are due, and save if much changed.
@@ -174,7 +193,7 @@ class Shelves:
         self.settle()
         self.save_all()
 
-    def problems(self, connection: sqlite3.Connection, with_saved: bool) -> Iterator[str]:
+    def problems(self, connection: Connection, with_saved: bool) -> Iterator[str]:
         """Where an index, brought up to date, and the database say different things: those in memory, and of the others
         what was saved, if that is asked for. One that was not saved, or long ago, is made anew when it is needed."""
         for (number,) in connection.execute("SELECT number FROM shelves ORDER BY number").fetchall():
@@ -192,7 +211,7 @@ class Shelves:
                 shelf = saved
             else:
                 continue
-            wanted = {row[:2] for row in connection.execute(_ROWS, [number, 2 * shelf.dim])}
+            wanted = {row[:2] for row in connection.execute(ROWS, [number, 2 * shelf.dim])}
             found = shelf.live_rows()
             if wanted != found:
                 yield (
@@ -207,7 +226,7 @@ class Shelves:
     def _path(self, number: int) -> Path:
         return self._files.index / f"shelf-{number}.safetensors"
 
-    def _stands_for(self, connection: sqlite3.Connection, number: int) -> dict[str, str]:
+    def _stands_for(self, connection: Connection, number: int) -> dict[str, str]:
         return {"cache": str(read_setting(connection, "cache")), "shelf": str(number)}
 
 
@@ -222,18 +241,18 @@ def _why_unread(path: Path) -> str:
     return "its file is damaged, or of another cache"
 
 
-def _from_rows(connection: sqlite3.Connection, number: int) -> Shelf:
+def _from_rows(connection: Connection, number: int) -> Shelf:
     """A flat shelf, which 100,000 embeddings fill in a fraction of a second; `settle` makes the graph later."""
     (dim,) = connection.execute("SELECT dim FROM shelves WHERE number = ?", [number]).fetchone()
     shelf = Shelf(dim)
     vectors, embeddings = _read_vectors(connection, number, dim, after=-1)
-    rows = connection.execute(f"{_ROWS} ORDER BY e.vector, e.entry", [number, 2 * dim]).fetchall()
+    rows = connection.execute(f"{ROWS} ORDER BY e.vector, e.entry", [number, 2 * dim]).fetchall()
     shelf.fill(vectors, embeddings, rows)
     shelf.change = _latest(connection)
     return shelf
 
 
-def _catch_up(connection: sqlite3.Connection, number: int, shelf: Shelf) -> bool:
+def _catch_up(connection: Connection, number: int, shelf: Shelf) -> bool:
     """Bring a shelf up to date; False if it has to be read afresh: after a lag longer than changes are kept, or if it
     stands for another history of the database, which was put back from a backup and went on from there."""
     latest = _latest(connection)
@@ -248,7 +267,7 @@ def _catch_up(connection: sqlite3.Connection, number: int, shelf: Shelf) -> bool
         return False
     shelf.remove(entry for entry, what in changes if what == "removed")
     added = "e.entry IN (SELECT entry FROM changes WHERE number > ? AND what = 'added')"
-    rows = connection.execute(f"{_ROWS} AND {added}", [number, 2 * shelf.dim, change]).fetchall()
+    rows = connection.execute(f"{ROWS} AND {added}", [number, 2 * shelf.dim, change]).fetchall()
     if rows:
         after = int(shelf.vectors[-1]) if len(shelf.vectors) else -1
         vectors, embeddings = _read_vectors(connection, number, shelf.dim, after)
@@ -257,13 +276,13 @@ def _catch_up(connection: sqlite3.Connection, number: int, shelf: Shelf) -> bool
     return True
 
 
-def _read_vectors(connection: sqlite3.Connection, number: int, dim: int, after: int) -> tuple[Ints, Floats]:
+def _read_vectors(connection: Connection, number: int, dim: int, after: int) -> tuple[Ints, Floats]:
     query = "SELECT number, embedding FROM vectors WHERE shelf = ? AND number > ? AND length(embedding) = ? "
     rows = connection.execute(query + "ORDER BY number", [number, after, 2 * dim]).fetchall()
     embeddings = np.frombuffer(b"".join(blob for _, blob in rows), EMBEDDING_DTYPE).reshape(-1, dim)
     return np.array([vector for vector, _ in rows], np.int64), embeddings.astype(np.float32)
 
 
-def _latest(connection: sqlite3.Connection) -> Change:
+def _latest(connection: Connection) -> Change:
     row = connection.execute("SELECT number, mark FROM changes ORDER BY number DESC LIMIT 1").fetchone()
     return (0, 0) if row is None else (row[0], row[1])

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import secrets
-import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from . import events, rows
-from .database import Database
 from .entries import Entity, Entry, NewEntry, Selection, plain
 from .errors import CacheError
 from .eviction import DEFAULT_BUDGET_BYTES, EvictionPolicy, make_room, order_of
-from .latent_files import KEPT_ASTRAY_DAYS, LatentFiles, Staged, remove
+from .latent_files import LATENTS_SUFFIX
+from .ports import Blobs, Connection, Rows, Staged
 
-_log = logging.getLogger("chai")
+_DAY_S = 86_400
 
 Clock = Callable[[], float]
 
@@ -37,9 +37,9 @@ class Arrival:
 
 
 class Store:
-    """Database and files of one cache. Unlike the facade above it, it knows no embedder and no index."""
+    """Rows and blobs of one cache. Unlike the facade above it, it knows no embedder and no index."""
 
-    def __init__(self, database: Database, files: LatentFiles, clock: Clock) -> None:
+    def __init__(self, database: Rows, files: Blobs, clock: Clock) -> None:
         self.database, self.files, self.clock = database, files, clock
 
     def new_row(self, new: NewEntry, content: bytes) -> Entry:
@@ -53,7 +53,7 @@ class Store:
             prompt=plain(new.prompt),
             seed=new.seed,
             schedule=new.schedule,
-            file=self.files.latents_of(id).name,
+            file=f"{id}{LATENTS_SUFFIX}",
             bytes=len(content),
             checksum=hashlib.sha256(content).hexdigest(),
             hits=0,
@@ -83,7 +83,7 @@ class Store:
                     # Rename, then commit, both under the write lock. A crash in between leaves a file without a row,
                     # which the next to open sweeps. The other order would leave a row without its file.
                     id = arrival.entry.id
-                    arrival.latents.move_to(self.files.latents_of(id))
+                    arrival.latents.move_to(self.files.latents_of(arrival.entry))
                     arrival.latents.keep()
                     if arrival.preview is not None:
                         arrival.preview.move_to(self.files.preview_of(id))
@@ -92,9 +92,9 @@ class Store:
                     events.record(connection, now, "insert", id, arrival.entry.bytes)
         except BaseException:
             with suppress(CacheError):  # what cannot be taken away now is swept later
-                self._unlink(arrival.entry.id for arrival in arrivals)
+                self._unlink(arrival.entry for arrival in arrivals)
             raise
-        self._unlink(entry.id for entry in leaving)
+        self._unlink(leaving)
         return leaving
 
     def touch(self, id: str) -> bool:
@@ -102,7 +102,9 @@ class Store:
         with self.database.writing() as connection:
             now = self.clock()
             cursor = connection.execute(
-                "UPDATE entries SET hits = hits + 1, last_used = max(last_used, ?) WHERE id = ?", [now, id]
+                "UPDATE entries SET hits = hits + 1, last_used = CASE WHEN last_used < ? THEN ? ELSE last_used END "
+                "WHERE id = ?",
+                [now, now, id],
             )
             if cursor.rowcount:
                 events.record(connection, now, "hit", id)
@@ -116,7 +118,7 @@ class Store:
     def set_pinned(self, id: str, is_pinned: bool) -> bool:
         """False if the entry is not here."""
         with self.database.writing() as connection:
-            cursor = connection.execute("UPDATE entries SET is_pinned = ? WHERE id = ?", [is_pinned, id])
+            cursor = connection.execute("UPDATE entries SET is_pinned = ? WHERE id = ?", [int(is_pinned), id])
             return bool(cursor.rowcount)
 
     def put_preview(self, id: str, preview: Staged) -> bool:
@@ -133,10 +135,12 @@ class Store:
         with self.database.writing() as connection:
             entries = rows.selected(connection, selection)
             self._forget(connection, entries, "remove")
-        self._unlink(entry.id for entry in entries)
+            if entries and self.database.is_shared:
+                rows.have_indexes_made_anew(connection)
+        self._unlink(entries)
         if selection == Selection():  # nothing at all is to be left
-            self.files.forget_astray(0)
-            self.files.forget_quarantine()
+            with self.database.writing() as connection:
+                self.files.forget_set_aside(rows.all_ids(connection))
         return entries
 
     def drop(self, entry: Entry) -> bool:
@@ -146,7 +150,7 @@ class Store:
             if here is None:
                 return False
             self._forget(connection, [here], "remove")
-        self._unlink([entry.id])
+        self._unlink([entry])
         return True
 
     def set_aside(self, entry: Entry) -> bool:
@@ -156,9 +160,9 @@ class Store:
             here = rows.entry_by_id(connection, entry.id)
             if here is None or here.number != entry.number:
                 return False
-            self.files.set_aside(entry.id)
+            self.files.set_aside(entry)
             self._forget(connection, [here], "damage")
-        self._unlink([entry.id])
+        self._unlink([entry])
         return True
 
     def budget(self) -> tuple[int, EvictionPolicy]:
@@ -173,65 +177,49 @@ class Store:
             rows.write_setting(connection, "budget_bytes", budget_bytes)
             rows.write_setting(connection, "policy", policy)
             leaving = self._make_room(connection, 0, self.clock())
-        self._unlink(entry.id for entry in leaving)
+        self._unlink(leaving)
         return leaving
 
-    def sweep(self) -> list[str]:
-        """Look after files that no row speaks of. Returns: what was done, one sentence for each.
-
-        Temporary files of dead writers go, and what was left of entries that were taken away. Latents that the database
-        never heard of are set aside: a writer may have died before it committed their row, but an older database may
-        also have been put in the place of the one that knows them. With that one they come back.
+    def sweep(self, is_opening: bool = False) -> list[str]:
+        """Look after blobs that no row speaks of. Returns: what was done, one sentence for each.
 
         Looks without the write lock first: a cache that is sound, which is nearly always, is opened without waiting.
+        An opening looks once a day where it takes seconds.
         """
         with self.database.reading() as connection:
+            last = float(rows.read_setting(connection, "swept", 0))
+            if self.database.is_shared and is_opening and time.time() - last < _DAY_S:
+                return []
             here = rows.all_ids(connection)
-        if not self.files.without_row(here) and not self.files.parts() and not self.files.astray_ids():
+        if self.database.is_shared:
+            with self.database.writing() as connection:
+                rows.write_setting(connection, "swept", time.time())
+        if not self.files.has_litter(here):
             return []
         with self.database.writing() as connection:
-            here = rows.all_ids(connection)
-            parts, strangers = self.files.abandoned_parts(), self.files.without_row(here)
-            left = events.removed(connection, {path.stem for path in strangers})
-            dead = parts + [path for path in strangers if path.stem in left]
-            astray = [path for path in strangers if path.stem not in left]
-            remove(*dead)
-            for path in astray:
-                self.files.put_astray(path)
-            back = self.files.bring_back(here)
-            self.files.forget_astray(KEPT_ASTRAY_DAYS)
-        if astray:
-            _log.warning(
-                "%d files of entries that %s does not know were set aside in %s: they come back with a database that "
-                "knows them, and are removed after %d days.",
-                *(len(astray), self.database.path, self.files.astray, KEPT_ASTRAY_DAYS),
-            )
-        return [
-            *(f"swept {path.name}" for path in dead),
-            *(f"set {path.name} aside, which no entry has" for path in astray),
-            *(f"brought {path.name} back" for path in back),
-        ]
+            return self.files.sweep(rows.all_ids(connection), partial(events.removed, connection))
 
-    def _unlink(self, ids: Iterable[str]) -> None:
-        """Away with the files of entries whose rows are gone for good. Under the write lock, because an import in
+    def _unlink(self, entries: Iterable[Entry]) -> None:
+        """Away with the blobs of entries whose rows are gone for good. Under the write lock, because an import in
         another process can bring an id back, and its file with it, as soon as the commit has let go of the lock."""
-        gone = set(ids)
+        gone = list(entries)
         if gone:
             with self.database.writing() as connection:
-                self.files.unlink(gone - rows.all_ids(connection, gone))
+                here = rows.all_ids(connection, [entry.id for entry in gone])
+                self.files.unlink([entry for entry in gone if entry.id not in here])
 
-    def _make_room(self, connection: sqlite3.Connection, needed_bytes: int, now: float) -> list[Entry]:
+    def _make_room(self, connection: Connection, needed_bytes: int, now: float) -> list[Entry]:
         leaving = make_room(connection, needed_bytes, *_budget(connection))
         for entry in leaving:
             events.record(connection, now, "evict", entry.id, entry.bytes)
         return leaving
 
-    def _forget(self, connection: sqlite3.Connection, entries: Iterable[Entry], kind: events.EventKind) -> None:
+    def _forget(self, connection: Connection, entries: Iterable[Entry], kind: events.EventKind) -> None:
         for entry in entries:
             rows.forget(connection, [entry.number])
             events.record(connection, self.clock(), kind, entry.id, entry.bytes)
 
 
-def _budget(connection: sqlite3.Connection) -> tuple[int, EvictionPolicy]:
+def _budget(connection: Connection) -> tuple[int, EvictionPolicy]:
     budget_bytes = rows.read_setting(connection, "budget_bytes", DEFAULT_BUDGET_BYTES)
     return int(budget_bytes), cast(EvictionPolicy, rows.read_setting(connection, "policy", "lru"))

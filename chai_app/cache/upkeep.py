@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from . import events, rows
 from .entries import Entity, Entry, Selection
 from .errors import CacheError
 from .eviction import used
+from .ports import Among, Blobs, Connection
 from .store import Store
 
 if TYPE_CHECKING:
@@ -35,11 +34,7 @@ def problems(
     are unlinked after the commit, and a temporary file is locked just after it is made: they get a moment.
     """
     with store.database.reading() as connection:
-        for (line,) in connection.execute("PRAGMA integrity_check").fetchall():
-            if line != "ok":
-                yield f"database: {line}"
-        for table, row, *_ in connection.execute("PRAGMA foreign_key_check").fetchall():
-            yield f"database: row {row} of {table} refers to nothing"
+        yield from (f"database: {fault}" for fault in store.database.faults(connection))
         for number in rows.unreadable(connection):
             yield f"database: row {number} of entries says what no entry can be"
         entries = rows.selected(connection, Selection())
@@ -48,7 +43,7 @@ def problems(
             yield from shelves.problems(connection, with_saved=is_thorough)
     suspects = [entry for entry in entries if _file_problem(store, entry, is_thorough) is not None]
     strays = store.files.without_row({entry.id for entry in entries})
-    parts: list[Path] = []
+    parts: Sequence[PurePath] = []
     if suspects or strays or store.files.parts():
         with store.database.alone() as is_sure, store.database.reading() as connection:
             suspects = [entry for entry in suspects if rows.entry_by_id(connection, entry.id) is not None]
@@ -57,22 +52,26 @@ def problems(
             parts = store.files.abandoned_parts() if is_sure else []
             leaving = events.removed(connection, {path.stem for path in strays})
         yield from (f"entry {id}: {problem.text}" for id, problem in found if problem is not None)
-        _wait_for(path for path in strays if path.stem in leaving)
+        _wait_for(store.files, [path for path in strays if path.stem in leaving])
     if parts:
         time.sleep(_LOOK_AGAIN_S)
         parts = [path for path in parts if path in store.files.abandoned_parts()]
-    yield from (f"file {path.parent.name}/{path.name}: no entry has it" for path in strays + parts if path.exists())
+    yield from (
+        f"file {path.parent.name}/{path.name}: no entry has it"
+        for path in [*strays, *parts]
+        if store.files.exists(path)
+    )
 
 
-def _wait_for(files: Iterable[Path]) -> None:
+def _wait_for(files: Blobs, left: list[PurePath]) -> None:
     """Until all are unlinked, or it takes longer than that ever should."""
-    left, until = list(files), time.monotonic() + _LONGEST_UNLINKING_S
+    until = time.monotonic() + _LONGEST_UNLINKING_S
     while left and time.monotonic() < until:
         time.sleep(_LOOK_AGAIN_S)
-        left = [path for path in left if path.exists()]
+        left = [path for path in left if files.exists(path)]
 
 
-def _row_problems(store: Store, connection: sqlite3.Connection, embedder: Embedder | None) -> Iterator[str]:
+def _row_problems(store: Store, connection: Connection, embedder: Embedder | None) -> Iterator[str]:
     counts = {
         "embeddings that no entity has": "SELECT count(*) FROM vectors v WHERE NOT EXISTS "
         "(SELECT 1 FROM entities WHERE vector = v.number)",
@@ -94,7 +93,7 @@ def _row_problems(store: Store, connection: sqlite3.Connection, embedder: Embedd
         yield f"budget: {used_bytes:,} bytes are used of {budget_bytes:,}, and not because of pinned entries"
 
 
-def _wrong_vectors(connection: sqlite3.Connection, embedder: Embedder | None) -> list[int]:
+def _wrong_vectors(connection: Connection, embedder: Embedder | None) -> list[int]:
     """The numbers of embeddings that are not as wide as their shelf, or whose shelf is not as wide as the embedder."""
     query = "SELECT v.number FROM vectors v JOIN shelves s ON s.number = v.shelf WHERE length(v.embedding) != 2 * s.dim"
     values: list[object] = []
@@ -162,14 +161,14 @@ def _mend_widths(store: Store, embedder: Embedder | None) -> list[str]:
     with store.database.reading() as connection:
         wrong = _wrong_vectors(connection, embedder)
         query = "SELECT DISTINCT entry FROM entities WHERE vector IN (SELECT value FROM json_each(?))"
-        numbers = [number for (number,) in connection.execute(query, [json.dumps(wrong)])]
+        numbers = [number for (number,) in connection.execute(query, [Among(wrong)])]
     if not wrong:
         return []
     if embedder is not None:
         _refile(store, embedder, numbers)
         return [f"filed {len(numbers)} entries anew, whose embeddings had a wrong width"]
     with store.database.writing() as connection:
-        connection.execute("DELETE FROM entities WHERE vector IN (SELECT value FROM json_each(?))", [json.dumps(wrong)])
+        connection.execute("DELETE FROM entities WHERE vector IN (SELECT value FROM json_each(?))", [Among(wrong)])
         rows.drop_unused_vectors(connection, wrong)
     return [f"removed {len(wrong)} embeddings of a wrong width"]
 

@@ -7,6 +7,8 @@ import typer
 from .cache_calibrate import HELP as CALIBRATE_HELP
 from .cache_calibrate import calibrate
 from .cache_change import BUDGET_HELP, RM_HELP, budget, clear, pin, rm, unpin
+from .cache_copy import HELP as COPY_HELP
+from .cache_copy import copy
 from .cache_look import ls, show, stats
 from .cache_search import HELP as SEARCH_HELP
 from .cache_search import search
@@ -45,3 +47,4 @@ commands.command(rich_help_panel=_CARE)(upgrade)
 commands.command(rich_help_panel=_CARE, help=CALIBRATE_HELP)(calibrate)
 commands.command(rich_help_panel=_CARRY, help=EXPORT_HELP)(export)
 commands.command("import", rich_help_panel=_CARRY)(import_archive)
+commands.command(rich_help_panel=_CARRY, help=COPY_HELP)(copy)

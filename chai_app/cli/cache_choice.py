@@ -49,7 +49,8 @@ def opened(read_only: bool = False, embedder: Embedder | None = None) -> LatentC
     """The cache of this machine's settings; only what embeds needs an embedder."""
     from ..cache import LatentCache
 
-    return LatentCache(Settings.from_environment().home, embedder, read_only)
+    settings = Settings.from_environment()
+    return LatentCache(settings.home, embedder, read_only, shared=settings.shared)
 
 
 def embedder_of(model_name: str, settings: Settings) -> Embedder:

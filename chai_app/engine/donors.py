@@ -68,13 +68,13 @@ class Donors:
             return
         with suppress(ChaiError):
             try:
-                LatentCache(self._home, read_only=True).close()
+                LatentCache(self._home, read_only=True, shared=self._settings.shared).close()
             except OlderCache:
-                LatentCache(self._home).close()
+                LatentCache(self._home, shared=self._settings.shared).close()
 
     @property
     def _is_there(self) -> bool:
-        return (self._home / "cache.sqlite3").is_file()
+        return self._settings.shared is not None or (self._home / "cache.sqlite3").is_file()
 
     @property
     def _has_embedder(self) -> bool:
@@ -368,7 +368,7 @@ class Donors:
             self.close()
         if self._cache is None:
             self._embedder = self._embedder or embedder_for(self._model)
-            self._cache = LatentCache(self._home, self._embedder, read_only=not writes)
+            self._cache = LatentCache(self._home, self._embedder, read_only=not writes, shared=self._settings.shared)
         return self._cache
 
 

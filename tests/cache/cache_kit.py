@@ -6,7 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from chai_app.cache import LatentCache, NewEntry, Phrase, Schedule, Shape
+try:
+    import psycopg
+except ImportError:  # the tests of shared caches are skipped
+    psycopg = None
+
+from chai_app.cache import Entry, LatentCache, NewEntry, Phrase, Schedule, Shape
+from chai_app.settings import SharedCache
 
 TINY = Shape((4, 2, 3, 4), num_frames=17, height=24, width=32, fps=8)
 LARGER = Shape((4, 2, 6, 8), num_frames=17, height=48, width=64, fps=8)
@@ -47,7 +53,60 @@ class Clock:
 
 
 def open_cache(home: Path, **options) -> LatentCache:
-    return LatentCache(home, options.pop("embedder", WordEmbedder()), clock=options.pop("clock", Clock()), **options)
+    options = {"embedder": WordEmbedder(), "clock": Clock(), "shared": shared_of(home), **options}
+    return LatentCache(home, **options)
+
+
+def note_of(folder: Path) -> Path:
+    """A file beside a test's folder that says that its caches are shared ones, and on which server; for every process
+    that the test starts."""
+    return folder.with_name(f"{folder.name}.fleet")
+
+
+def is_shared(home: Path) -> bool:
+    return note_of(home.parent).is_file()
+
+
+def shared_of(home: Path) -> SharedCache | None:
+    """Where the cache of a folder is, if its test is about shared ones: a database and a bucket of its own."""
+    if not is_shared(home):
+        return None
+    server, name = note_of(home.parent).read_text(), f"chai_{home.name}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+            connection.execute(f"CREATE DATABASE {name}")
+    return SharedCache(server.replace("/postgres?", f"/{name}?"), _blobs_of(home).as_uri())
+
+
+def drop_shared(server: str) -> None:
+    """Empty every database that `shared_of` made."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'chai%'")
+        names = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'chai%'").fetchall()
+    for (name,) in names:
+        with psycopg.connect(server.replace("/postgres?", f"/{name}?"), autocommit=True) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS chai CASCADE")
+
+
+def _blobs_of(home: Path) -> Path:
+    return note_of(home.parent).with_suffix(".blobs") / home.name
+
+
+def file_of(home: Path, entry: Entry) -> Path:
+    """Where the latents of an entry are, in a folder or in the folder that stands for a bucket."""
+    if is_shared(home):
+        return _blobs_of(home) / "latents" / entry.checksum / entry.file
+    return home / "latents" / entry.file
+
+
+def index_of(home: Path) -> Path:
+    """The folder of indexes, which every machine has for itself."""
+    return next((home / "shared").glob("*/index")) if is_shared(home) else home / "index"
+
+
+def folder_of(home: Path, name: str) -> Path:
+    """The folder of latents, previews or what was set aside."""
+    return (_blobs_of(home) if is_shared(home) else home) / name
 
 
 def phrase(text, kind="object", count=None):
@@ -75,8 +134,8 @@ def prompts(cache) -> list[str]:
 
 def files_of(home: Path) -> set[str]:
     """Everything in the folders of entries, by its name without its suffix."""
-    folders = (home / "latents", home / "previews")
-    return {path.name.split(".")[0] or path.name for f in folders if f.is_dir() for path in f.iterdir()}
+    files = [path for name in ("latents", "previews") for path in folder_of(home, name).rglob("*") if path.is_file()]
+    return {path.name.split(".")[0] or path.name for path in files}
 
 
 def insert_and_evict_until_killed(home: str, seed: int, ready) -> None:

@@ -9,7 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from cache_kit import MODEL, TINY_ENTRY_BYTES, files_of, look, open_cache, phrase, prompts, tiny_entry
+from cache_kit import MODEL, TINY_ENTRY_BYTES, file_of, files_of, look, open_cache, phrase, prompts, tiny_entry
 
 from chai_app.cache import BadArchive, CacheError, CacheFull, CannotStore, Selection
 from chai_app.cache.codec import encode
@@ -112,7 +112,7 @@ def test_only_what_is_selected_is_exported(archive, home, tmp_path):
 def test_damaged_entries_are_left_out_of_an_export_and_named(home, tmp_path):
     with open_cache(home) as cache:
         entry = cache.insert(tiny_entry(cache, "cave"))
-        (home / "latents" / entry.file).write_bytes(b"x" * entry.bytes)
+        file_of(home, entry).write_bytes(b"x" * entry.bytes)
         report = cache.export(tmp_path / "none.zip")
         assert report.entries == 0 and entry.id in report.notes[0]
 
@@ -130,6 +130,7 @@ def test_an_import_makes_room_as_an_insert_does_and_never_exceeds_the_budget(arc
         assert cache.entries() == [] and cache.verify() == []
 
 
+@pytest.mark.in_folder
 def test_a_disk_that_fills_up_during_an_import_leaves_nothing_behind(archive, tmp_path, monkeypatch):
     from chai_app.cache import latent_files
 

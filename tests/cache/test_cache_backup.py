@@ -5,9 +5,12 @@ import os
 import shutil
 import sqlite3
 
+import pytest
 from cache_kit import files_of, look, open_cache, phrase, prompts, tiny_entry
 
 from chai_app.cache.latent_files import KEPT_ASTRAY_DAYS
+
+pytestmark = pytest.mark.in_folder
 
 NAMES = [
     f"{colour} {noun}" for colour in ("red", "blue", "green", "old") for noun in ("tiger", "parrot", "boat", "ball")

@@ -11,6 +11,7 @@ from cache_kit import (
     TINY_ENTRY_BYTES,
     WordEmbedder,
     files_of,
+    folder_of,
     look,
     open_cache,
     phrase,
@@ -155,6 +156,7 @@ def test_purge_takes_what_is_selected_and_says_what_went(cache, clock):
     assert cache.stats().entries == 0
 
 
+@pytest.mark.in_folder
 def test_what_was_purged_is_in_no_file_afterwards(home):
     with open_cache(home) as cache:
         cache.insert(tiny_entry(cache, "a xylophone at home", phrase("xylophone")))
@@ -213,7 +215,7 @@ def test_a_cache_open_for_reading_finds_and_loads_but_changes_nothing(home):
     with open_cache(home) as cache:
         entry = cache.insert(tiny_entry(cache, "cave"))
         look(cache, phrase("cave", "scene"))
-    before = {path: path.stat().st_mtime_ns for path in (home / "latents").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in folder_of(home, "latents").rglob("*")}
     with open_cache(home, read_only=True) as cache:
         decision = look(cache, phrase("cave", "scene"))
         assert decision.entry == entry and cache.load(entry).note is None
@@ -221,7 +223,7 @@ def test_a_cache_open_for_reading_finds_and_loads_but_changes_nothing(home):
             with pytest.raises(CacheError, match="reading only"):
                 change()
         assert cache.verify() == []
-    assert {path: path.stat().st_mtime_ns for path in (home / "latents").iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in folder_of(home, "latents").rglob("*")} == before
 
 
 def test_a_folder_that_is_not_there_reads_as_an_empty_cache_and_is_not_made(home):

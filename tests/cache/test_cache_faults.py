@@ -17,8 +17,11 @@ import pytest
 from cache_kit import (
     NAMES,
     TINY_ENTRY_BYTES,
+    file_of,
     files_of,
+    folder_of,
     insert_and_evict_until_killed,
+    is_shared,
     look,
     mix_operations,
     open_cache,
@@ -60,7 +63,9 @@ def test_a_process_killed_at_any_moment_leaves_a_sound_cache(home, processes):
         process.join()
         with open_cache(home) as cache:
             ids = {entry.id for entry in cache.entries()}
-            assert files_of(home) == ids, f"files without rows, or rows without files, after kill {i + 1}"
+            if not is_shared(home):  # in a bucket, what no row speaks of waits in its place
+                assert files_of(home) == ids, f"files without rows, after kill {i + 1}"
+            assert files_of(home) >= ids, f"rows without files, after kill {i + 1}"
             assert cache.verify() == []
             assert all(cache.load(entry).note is None for entry in cache.entries())
             assert len(ids) <= 4
@@ -101,6 +106,7 @@ def test_threads_of_one_process_share_a_cache(cache):
     assert cache.stats().entries == WRITERS * len(NAMES)
 
 
+@pytest.mark.in_folder
 def test_files_of_dead_writers_are_swept_when_the_cache_is_opened(home):
     with open_cache(home) as cache:
         entry = cache.insert(tiny_entry(cache, "cave", preview=b"picture"))
@@ -113,6 +119,7 @@ def test_files_of_dead_writers_are_swept_when_the_cache_is_opened(home):
         assert cache.verify() == []
 
 
+@pytest.mark.in_folder
 def test_files_of_living_writers_are_left_alone(home):
     with open_cache(home) as ours:
         with latent_files.LatentFiles(home).staged() as staged:
@@ -122,6 +129,7 @@ def test_files_of_living_writers_are_left_alone(home):
         assert not staged.path.exists()
 
 
+@pytest.mark.in_folder
 def test_a_writer_between_renaming_and_committing_holds_the_sweep_up(home, monkeypatch):
     """The file has its name and no row yet; to look at this moment, the insert is stopped inside it."""
     seen = []
@@ -148,14 +156,14 @@ def test_a_damaged_file_is_a_miss_with_a_note_and_never_a_wrong_tensor(home, dam
     with open_cache(home) as cache:
         other = cache.insert(tiny_entry(cache, "desert"))
         entry = cache.insert(tiny_entry(cache, "cave"))
-        path = home / "latents" / entry.file
+        path = file_of(home, entry)
         content = path.read_bytes()
         flipped = bytearray(content)
         flipped[-5] ^= 1
         damaged = {
             "short": content[:-1],
             "flipped": bytes(flipped),
-            "swapped": (home / "latents" / other.file).read_bytes(),
+            "swapped": file_of(home, other).read_bytes(),
             "replaced": np.random.default_rng(0).bytes(len(content)),
             "empty": b"",
         }
@@ -163,7 +171,7 @@ def test_a_damaged_file_is_a_miss_with_a_note_and_never_a_wrong_tensor(home, dam
         assert len(cache.verify()) == 1 and entry.id in cache.verify()[0]
         loaded = cache.load(entry)
         assert loaded.tensors is None and entry.id in loaded.note and "set aside" in loaded.note
-        assert (home / "quarantine" / entry.file).read_bytes() == damaged[damage]
+        assert (folder_of(home, "quarantine") / entry.file).read_bytes() == damaged[damage]
         assert not look(cache, phrase("cave", "scene")).is_hit and prompts(cache) == ["desert"]
         assert cache.load(other).note is None
         assert cache.events(1)[0].kind == "damage"
@@ -176,28 +184,29 @@ def test_an_entry_that_another_process_evicted_in_the_meantime_is_a_miss_that_sa
         theirs.clear()
         assert "removed in the meantime" in ours.load(entry).note
         again = ours.insert(tiny_entry(ours, "reef"))
-        (home / "latents" / again.file).unlink()
+        file_of(home, again).unlink()
         assert "latents file is missing, so it was taken out" in ours.load(again).note
         assert ours.entries() == [] and ours.verify() == []
 
 
 def test_the_quarantine_keeps_only_the_latest(home, monkeypatch):
-    monkeypatch.setattr(latent_files, "_MOST_QUARANTINED", 2)
+    for room in (latent_files, pytest.importorskip("chai_app.cache.objects") if is_shared(home) else latent_files):
+        monkeypatch.setattr(room, "_MOST_QUARANTINED", 2)
     with open_cache(home) as cache:
         for name in ("cave", "desert", "reef"):
             entry = cache.insert(tiny_entry(cache, name))
-            (home / "latents" / entry.file).write_bytes(b"")
+            file_of(home, entry).write_bytes(b"")
             cache.load(entry)
-        assert len(list((home / "quarantine").iterdir())) == 2 and cache.verify() == []
+        assert len(list(folder_of(home, "quarantine").iterdir())) == 2 and cache.verify() == []
 
 
+@pytest.mark.in_folder
 def test_repair_puts_right_all_that_verify_finds(home):
     with open_cache(home) as cache:
         entries = [cache.insert(tiny_entry(cache, name)) for name in NAMES[:5]]
-        latents = home / "latents"
-        (latents / entries[0].file).unlink()
-        (latents / entries[1].file).write_bytes(b"damaged")
-        (latents / "0123456789abcdef.safetensors").write_bytes(b"no row")
+        file_of(home, entries[0]).unlink()
+        file_of(home, entries[1]).write_bytes(b"damaged")
+        (home / "latents" / "0123456789abcdef.safetensors").write_bytes(b"no row")
         with cache._database.writing() as connection:
             connection.execute("INSERT INTO vectors (shelf, digest, embedding) VALUES (1, x'00', zeroblob(96))")
             connection.execute("UPDATE entries SET bytes = bytes + 1 WHERE id = ?", [entries[2].id])
@@ -206,6 +215,7 @@ def test_repair_puts_right_all_that_verify_finds(home):
         assert cache.verify() == [] and prompts(cache) == sorted(NAMES[3:5])
 
 
+@pytest.mark.in_folder
 @pytest.mark.parametrize("moment", ["write", "fsync", "replace", "commit"])
 def test_a_full_disk_is_said_in_one_sentence_and_nothing_is_half_written(home, monkeypatch, moment):
     def refuse(*_args, **_more):
@@ -241,6 +251,7 @@ def limit_files_to_200_kilobytes():
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
 
+@pytest.mark.in_folder
 def test_a_limit_of_the_system_on_files_is_met_like_a_full_disk(home):
     """A real refusal in the midst of a write, and one in the midst of SQLite's."""
     pytest.importorskip("resource")
@@ -277,6 +288,7 @@ with open_cache(Path({str(home)!r})) as cache:
         assert entries and files_of(home) == {entry.id for entry in entries} and cache.verify() == []
 
 
+@pytest.mark.in_folder
 def test_a_folder_that_cannot_be_made_is_said_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CannotStore, match="cannot be made"):
@@ -290,7 +302,7 @@ def test_an_entry_that_comes_back_while_its_files_go_keeps_them(home, tmp_path, 
         entry = ours.insert(tiny_entry(ours, "cave"))
         ours.export(tmp_path / "cave.zip")
         if way == "damage":
-            (home / "latents" / entry.file).write_bytes(b"damaged")
+            file_of(home, entry).write_bytes(b"damaged")
         unlink, came = ours._store._unlink, []
 
         def import_first(ids):
@@ -324,6 +336,7 @@ def test_what_was_looked_at_before_it_came_in_anew_is_not_damaged(home, tmp_path
         assert ours.remove(old) and ours.verify() == [], "whoever wants it gone gets it gone"
 
 
+@pytest.mark.in_folder
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
 def test_what_cannot_be_read_just_now_is_not_damaged(home, monkeypatch, code):
     def refuse(_path):
@@ -340,6 +353,7 @@ def test_what_cannot_be_read_just_now_is_not_damaged(home, monkeypatch, code):
         assert prompts(cache) == sorted(NAMES) and cache.verify() == []
 
 
+@pytest.mark.in_folder
 def test_without_a_file_descriptor_left_repair_takes_no_entry_off(home):
     with open_cache(home) as cache:
         for name in NAMES:
@@ -365,6 +379,7 @@ except CacheError as error:
         assert prompts(cache) == sorted(NAMES) and cache.verify() == []
 
 
+@pytest.mark.in_folder
 def test_latents_on_a_disk_that_is_away_are_not_damaged(home):
     with open_cache(home) as cache:
         entry = cache.insert(tiny_entry(cache, "cave"))
@@ -378,13 +393,14 @@ def test_latents_on_a_disk_that_is_away_are_not_damaged(home):
 def test_a_reader_says_that_a_damaged_entry_is_still_there(home):
     with open_cache(home) as cache:
         entry = cache.insert(tiny_entry(cache, "cave"))
-    (home / "latents" / entry.file).write_bytes(b"damaged")
+    file_of(home, entry).write_bytes(b"damaged")
     with open_cache(home, read_only=True) as reader:
         note = reader.load(entry).note
         assert "cache repair takes it out" in note and "set aside" not in note
         assert reader.entry(entry.id) == entry
 
 
+@pytest.mark.in_folder
 def test_a_disk_that_fills_up_while_the_tables_are_made_is_a_full_disk_and_the_cache_is_empty(home, monkeypatch):
     from chai_app.cache import database
 
@@ -406,6 +422,7 @@ def test_a_disk_that_fills_up_while_the_tables_are_made_is_a_full_disk_and_the_c
         assert prompts(reader) == ["cave"]
 
 
+@pytest.mark.in_folder
 def test_threads_that_read_while_a_cache_is_closed_see_no_half_closed_one(home):
     import sqlite3
 

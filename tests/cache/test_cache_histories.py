@@ -4,7 +4,19 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from cache_kit import NAMES, TINY_ENTRY_BYTES, Clock, files_of, look, open_cache, phrase, tiny_entry
+import pytest
+from cache_kit import (
+    NAMES,
+    TINY_ENTRY_BYTES,
+    Clock,
+    drop_shared,
+    files_of,
+    look,
+    note_of,
+    open_cache,
+    phrase,
+    tiny_entry,
+)
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -119,3 +131,29 @@ Histories.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestHistories = Histories.TestCase
+
+
+class SharedHistories(Histories):
+    """The same of a shared cache."""
+
+    server = ""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = self.folder / "tests" / "home"
+        self.folder.mkdir(parents=True)
+        note_of(self.folder.parent).write_text(self.server)
+
+    def teardown(self):
+        super().teardown()
+        drop_shared(self.server)
+        shutil.rmtree(self.folder.parent.parent)
+
+
+@pytest.fixture
+def shared_histories(server):
+    SharedHistories.server = server
+
+
+SharedHistories.TestCase.settings = settings(Histories.TestCase.settings, max_examples=4)
+TestSharedHistories = pytest.mark.usefixtures("shared_histories")(SharedHistories.TestCase)

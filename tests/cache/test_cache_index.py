@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from cache_kit import TINY_ENTRY_BYTES, WordEmbedder, look, open_cache, phrase, prompts, tiny_entry
+from cache_kit import TINY_ENTRY_BYTES, WordEmbedder, index_of, look, open_cache, phrase, prompts, tiny_entry
 
 from chai_app.cache import rows, shelf
 from chai_app.cache.shelf import Shelf
@@ -153,7 +153,7 @@ def test_a_damaged_index_is_made_anew_without_a_word(home, tmp_path, damage):
     with open_cache(home) as cache:
         fill(cache)
         assert look(cache, phrase("red tiger")).is_hit
-    (path,) = (home / "index").iterdir()
+    (path,) = index_of(home).iterdir()
     content = bytearray(path.read_bytes())
     if damage == "flipped":
         content[len(content) // 2] ^= 1
@@ -164,7 +164,7 @@ def test_a_damaged_index_is_made_anew_without_a_word(home, tmp_path, damage):
         with open_cache(tmp_path / "other") as other:
             fill(other, [f"{name} there" for name in NAMES])
             assert look(other, phrase("red tiger there")).is_hit
-        path.write_bytes((tmp_path / "other" / "index" / path.name).read_bytes())
+        path.write_bytes((index_of(tmp_path / "other") / path.name).read_bytes())
     else:
         path.write_bytes(content[: 0 if damage == "empty" else -100])
     with open_cache(home) as cache:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from cache_kit import LARGER, MODEL, look, open_cache, phrase, tiny_entry
+from cache_kit import LARGER, MODEL, file_of, look, open_cache, phrase, tiny_entry
 
 from chai_app.cache import CacheError, Thresholds
 
@@ -121,16 +121,17 @@ def test_a_phrase_with_the_right_count_is_found_behind_many_nearer_ones_with_ano
 def test_an_entry_whose_file_is_missing_is_passed_over_for_the_next(cache, home):
     next_best = cache.insert(tiny_entry(cache, "next", TIGER))
     lost = cache.insert(tiny_entry(cache, "lost", TIGER))
-    (home / "latents" / lost.file).unlink()
+    file_of(home, lost).unlink()
     decision = look(cache, TIGER)
     assert decision.entry.id == next_best.id and reasons(decision)["lost"] == "file missing"
     assert any(lost.id in line for line in cache.repair())
 
 
+@pytest.mark.in_folder
 def test_a_lookup_has_no_side_effect_and_reads_no_latents(home, clock):
     with open_cache(home, clock=clock) as cache:
         entry = cache.insert(tiny_entry(cache, "cave", TIGER))
-        (home / "latents" / entry.file).write_bytes(b"x" * entry.bytes)  # as long as it should be, and damaged
+        file_of(home, entry).write_bytes(b"x" * entry.bytes)  # as long as it should be, and damaged
         before, now = (home / "cache.sqlite3-wal").read_bytes(), clock.now
         decision = look(cache, TIGER)
         assert decision.entry == entry and cache.entry(entry.id) == entry

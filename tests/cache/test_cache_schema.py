@@ -8,6 +8,8 @@ from cache_kit import look, open_cache, phrase, prompts, tiny_entry
 
 from chai_app.cache import DamagedCache, OlderCache
 
+pytestmark = pytest.mark.in_folder
+
 DATABASE = "cache.sqlite3"
 
 

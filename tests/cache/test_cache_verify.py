@@ -5,7 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from cache_kit import look, open_cache, phrase, tiny_entry
+from cache_kit import index_of, look, open_cache, phrase, tiny_entry
 
 from chai_app.cache import latent_files, rows, upkeep
 
@@ -17,7 +17,7 @@ def saved(home):
         for name in ("red tiger", "blue tiger", "boat"):
             cache.insert(tiny_entry(cache, name, phrase(name)))
         assert look(cache, phrase("boat")).is_hit
-    (path,) = (home / "index").iterdir()
+    (path,) = index_of(home).iterdir()
     return path
 
 
@@ -82,6 +82,7 @@ def test_what_came_while_verify_looked_is_not_taken_for_astray(both, monkeypatch
     assert reader.verify() == [] and came
 
 
+@pytest.mark.in_folder
 def test_verify_waits_for_a_writer_between_renaming_and_committing(both, monkeypatch):
     writer, reader = both
     has_renamed, may_commit = threading.Event(), threading.Event()
@@ -111,6 +112,7 @@ def rows_of(cache):
     return {entry.id for entry in cache.entries()}
 
 
+@pytest.mark.in_folder
 def test_verify_gives_the_files_of_a_removed_entry_a_moment(both, home, monkeypatch):
     writer, reader = both
     monkeypatch.setattr(writer._files, "unlink", lambda ids: None)
@@ -125,12 +127,14 @@ def test_verify_gives_the_files_of_a_removed_entry_a_moment(both, home, monkeypa
     assert file.is_file() and reader.verify() == []
 
 
+@pytest.mark.in_folder
 def test_a_file_that_stays_is_reported_by_a_reader_too(both, home):
     _, reader = both
     (home / "latents" / "0123456789abcdef.safetensors").write_bytes(b"x")
     assert reader.verify() == ["file latents/0123456789abcdef.safetensors: no entry has it"]
 
 
+@pytest.mark.in_folder
 def test_a_temporary_file_that_is_being_made_is_not_taken_for_abandoned(both, home, monkeypatch):
     """It is seen in the instant between its making and its locking."""
     writer, reader = both
