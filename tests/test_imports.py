@@ -12,13 +12,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chai_app"
 
 GROUND = {"checks", "errors", "fields", "files", "presets", "process", "request", "settings"}
-SUBJECTS = {"attention", "cache", "enhance", "media", "models", "numbers", "opensora", "prompts"}
+SUBJECTS = {"attention", "cache", "enhance", "families", "media", "models", "numbers", "opensora", "prompts"}
 DEMO = "demo"  # the bundled model: its world, training, measures
 ENGINE, SERVER = "engine", "server"
 FACES = {"bench", "cli", "doctor", "ui", "nodes"}
 ABOVE_FACES = {"app"}
 MAY_ALSO_IMPORT = {
     "attention": {"opensora"},
+    "families": {"attention"},
     DEMO: {"opensora", "prompts", "media"},
     # What the product's faces may know of the demo's world: benchmarks measure on it, and a calibration learns from it.
     "bench": {DEMO},

@@ -116,16 +116,22 @@ class CacheAttentionProcessor(OpenSoraAttnProcessor):
         return attend(query, *keys_values, mask, self._attention_backend)
 
 
-class _Loop(StateManager):
+class Loop(StateManager):
     """Where the denoising loop is: it tells all hooks by `cache_context`."""
 
     def __init__(self) -> None:
         super().__init__(BaseState)
         self.step = 1
         """Counted from 1; a model that is called outside a loop is in its first step."""
+        self.is_told = False
+        """Whether the loop said so: many pipelines name their calls and do not count them."""
+        self.call: str | None = None
+        """What it calls this call of the model, such as a half of guidance; none is there twice in a step."""
 
     def set_context(self, context: CacheContext | None) -> None:
-        self.step = 1 + (0 if context is None else context.step_index or 0)
+        index = None if context is None else context.step_index
+        self.step, self.is_told = 1 + (index or 0), index is not None
+        self.call = None if context is None else context.name
 
 
 class Attending(ModelHook):
@@ -150,7 +156,7 @@ class Attending(ModelHook):
         """Tokens of the donors that may be looked at, (B*T, donors*S); None for all."""
         self.given: Tensor | None = None
         """Frames that are given, (B*T, 1, 1, 1); None for none."""
-        self._loop = _Loop()
+        self._loop = Loop()
         self._step, self._is_counted = 0, False
         self._noise: Tensor | None = None
         self._tokens: Mapping[int, Tensor] = {}
