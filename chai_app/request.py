@@ -299,6 +299,10 @@ class ResolvedRequest(GenerationRequest):
                 raise BadRequest(f"{OPTIONS[name].title} is left open in a request in which all should be settled.")
         super().__post_init__()
 
+    def reopened(self) -> GenerationRequest:
+        """The same as a request of which something may be left open again, such as the seed."""
+        return GenerationRequest(**vars(self))
+
     def with_fast_steps(self, steps: int) -> Self:
         """The same request with other steps for a hit; with more of them its guidance grows, up to that of a full
         run."""

@@ -71,6 +71,7 @@ def test_jobs_are_made_one_after_the_other_and_each_has_its_video_and_report(ope
     assert read_metadata(finished[0].file)["chai"]["request"]["seed"] == 1
     assert finished[0].report.steps == 2 and "write" in finished[0].report.seconds
     assert done == [(jobs[0].id, 17), (jobs[1].id, 17)]
+    assert replace(finished[0].request, seed=None).seed is None, "once more, with another seed"
 
 
 def test_a_request_that_cannot_be_made_is_refused_before_anything_is_queued(open_queue):

@@ -362,7 +362,12 @@ class JobQueue:
             sentence = f"The program failed here ({type(error).__name__}: {error}): its log tells more."
             return replace(job, state="failed", ended=self._clock(), error=sentence)
         done = replace(
-            job, request=generation.request, state="done", ended=self._clock(), file=written.path, report=report
+            job,
+            request=generation.request.reopened(),  # whoever looks at a job may ask for it with another seed
+            state="done",
+            ended=self._clock(),
+            file=written.path,
+            report=report,
         )
         if self._on_done is not None and not job.request.is_private:
             try:
