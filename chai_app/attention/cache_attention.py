@@ -191,13 +191,14 @@ class Attending(ModelHook):
             level = float(torch.as_tensor(call["timestep"]).flatten()[0]) / 1000
         assert self._noise is not None
         noise, rows = self._noise, len(self._noise)
-        is_one_video = all(len(donor.clean) == 1 for donor in self._donors) and torch.equal(noise[1:], noise[:-1])
-        if self.recipe.donor_level is not None and is_one_video:
-            noise = noise[:1]  # it is there once for each half of guidance, but a donor that hears no prompt is not
+        has_one_donor_each = all(len(donor.clean) == 1 for donor in self._donors)
+        if self.recipe.donor_level is not None and has_one_donor_each and torch.equal(noise[1:], noise[:-1]):
+            noise = noise[:1]  # one video, there for each half of guidance; a donor that hears no prompt is there once
         tokens_of = self._through_blocks if self.recipe.through == "blocks" else self._from_embedding
         by_donor = [tokens_of(model, donor.at(level, noise), level, call) for donor in self._donors]
         tokens = {block: torch.cat([each[block] for each in by_donor], dim=1) for block in self._blocks}
-        tokens = {block: each.repeat(rows // len(noise), 1, 1) for block, each in tokens.items()}
+        if len(noise) < rows:
+            tokens = {block: each.repeat(rows, 1, 1) for block, each in tokens.items()}
         if self.recipe.donor_level is not None:
             self._lasting = tokens
         return tokens

@@ -413,7 +413,8 @@ def _opened(shared: SharedCache, home: Path, read_only: bool) -> tuple[Rows, Blo
         from .postgres import Postgres
     except ImportError as error:
         raise CacheError(
-            f"CHAI_CACHE is set, which needs the package {error.name}: pip install 'chai-video[fleet]', or unset it."
+            f"CHAI_CACHE is set, which needs the package {error.name}: pip install 'psycopg[binary]' obstore, or unset "
+            "it."
         ) from error
     blobs, database = ObjectBlobs(shared.blobs), Postgres(shared.rows, read_only)
     try:

@@ -19,7 +19,7 @@ The classes:
 - either: a fair share goes to places ("toilet", the fixture and the room; "water", the liquid and the lake).
 - medium: weather, soil, liquids, waves: a thing, and a place for what is in it ("snow", "mud").
 - planet: a thing in the sky, and a place for what is on it ("moon").
-- plant (corals too): a thing, and a place where there are many ("among the trees").
+- plant: a thing, and a place where there are many ("among the trees").
 - group: a word for many of what follows ("herd").
 - picture: a word for what shows something else ("painting", "photograph").
 - thing: all the others. Listed where the word is usual, or is a verb or an adjective too, since taggers mistake those
@@ -53,7 +53,7 @@ ROOTS = {
     "building": "structure#1 ride#2 booth#2 stall#3",
     "medium": "atmospheric_phenomenon#1 cloud#1 soil#2 earth#2 ice#1 gramineous_plant#1 liquid#3 wave#1",
     "planet": "celestial_body#1",
-    "plant": "plant#2 anthozoan#1",
+    "plant": "plant#2",
     "picture": "picture#1 graphic_art#1 photograph#1 movie#1",
     # The last two lines: what WordNet has among structures and ways, though nobody is ever inside it or on it, and
     # what it has among events, signals and beliefs, though a camera can see it.

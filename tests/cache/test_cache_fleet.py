@@ -41,7 +41,7 @@ def home(fleet):
 def test_without_the_extra_the_settings_end_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     monkeypatch.delitem(sys.modules, "chai_app.cache.postgres", raising=False)
-    with pytest.raises(CacheError, match=r"needs the package psycopg: pip install 'chai-video\[fleet\]'"):
+    with pytest.raises(CacheError, match=r"needs the package psycopg: pip install 'psycopg\[binary\]' obstore"):
         LatentCache(tmp_path, shared=SharedCache("postgresql://db/chai", "memory:///"))
 
 
