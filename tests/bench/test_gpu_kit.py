@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import tarfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 
 from chai_app.bench.gpu import fast, learn, main, right, run
 from chai_app.bench.gpu.kit import Kit, Lack
-from chai_app.bench.gpu.pack import cut_latents
+from chai_app.bench.gpu.pack import add_parts, cut_latents
 from chai_app.demo.learn.loop import Settings
 
 
@@ -215,3 +217,12 @@ def test_stores_of_latents_are_cut_in_whole_blocks(tmp_path):
     kept = np.fromfile(tmp_path / "cut" / "train-clips.latents", dtype=np.float16)
     assert np.array_equal(kept, np.arange(96 * 50, dtype=np.float16)[: 64 * 50], equal_nan=True)
     assert (tmp_path / "cut" / "train-clips.coverage").stat().st_size == 64 * 4
+
+
+def test_the_parts_that_travel_are_those_that_training_loads_and_leave_room_for_latents(tmp_path):
+    with tarfile.open(tmp_path / "parts.tar", "w") as archive:
+        add_parts(archive)
+        files = [Path(each.name) for each in archive.getmembers() if each.isfile()]
+        size = sum(each.size for each in archive.getmembers())
+    assert {file.parent.name for file in files} == {"text_encoder", "tokenizer", "vae"}
+    assert size + 40e6 <= 64 * 2**20

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from ...demo.learn.loop import Settings
     from ...demo.learn.transformer import Probed
 
-NEXT = BUNDLED_MODELS / "demo-next"  # the parts that the transformer stands on
+NEXT = BUNDLED_MODELS / "demo-next"
+STANDS_ON = ("text_encoder", "tokenizer", "vae")  # those of its parts that the transformer is trained over
 SAVE_EVERY_S = 45.0
 SAMPLES_S = 25.0  # what the sheet at the end takes
 WARM_STEPS, MEASURED_STEPS = 2, 25  # the pace is that of so many steps, measured again and again

@@ -20,7 +20,7 @@ from pathlib import Path
 from ...files import human_bytes
 from ..header import ROOT
 from .kit import GOLDEN
-from .learn import NEXT, SHARES
+from .learn import NEXT, SHARES, STANDS_ON
 
 FOR_ALL = ("diffusers", "ftfy", "wcwidth", "beautifulsoup4", "soupsieve", "platformdirs")
 FOR_VIDEOS = ("av", "xformers", "torchao")
@@ -61,6 +61,12 @@ def cut_latents(source: Path, target: Path, most_bytes: int) -> None:
         print(f"{kind}: {kept} of {there}")
 
 
+def add_parts(archive: tarfile.TarFile) -> None:
+    """Those parts of the next demo model that training loads."""
+    for name in STANDS_ON:
+        archive.add(NEXT / name, (NEXT / name).relative_to(ROOT))
+
+
 def pack(target: Path, parts: Sequence[str], latents: Path | None, latents_mb: float) -> int:
     """Write the file. Returns: its bytes."""
     has_videos = bool({"right", "fast"} & set(parts))
@@ -82,7 +88,7 @@ def pack(target: Path, parts: Sequence[str], latents: Path | None, latents_mb: f
                 ):
                     archive.add(path, path.relative_to(ROOT))
         if "train" in parts:
-            archive.add(NEXT, NEXT.relative_to(ROOT))
+            add_parts(archive)
             if latents is not None:
                 cut_latents(latents, Path(folder) / "latents", int(1e6 * latents_mb))
                 archive.add(Path(folder) / "latents", "latents")
